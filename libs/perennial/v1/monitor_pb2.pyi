@@ -177,21 +177,31 @@ class SettleRequest(_message.Message):
 
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
+    ENDED_DECISIONS_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """The deployment."""
+    state_version: _builtins.int
+    """Waits also until this version of the deployment's state (Deployment.state_version) is applied; 0 waits for none."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The event time."""
+
+    @_builtins.property
+    def ended_decisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Waits also until the ends of these retraining decisions' jobs are known."""
 
     def __init__(
         self,
         *,
         deployment: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        state_version: _builtins.int = ...,
+        ended_decisions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "ended_decisions", b"ended_decisions", "state_version", b"state_version", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
