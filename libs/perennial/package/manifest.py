@@ -119,3 +119,8 @@ def _entry(data: Mapping[str, Any]) -> FileEntry:
     if not _DIGEST.fullmatch(entry.sha256) or entry.size < 0:
         raise InvalidArgument(f"{MANIFEST}: {entry.name} has no sha256 or no size")
     return entry
+
+
+def parse(data: bytes) -> Manifest:
+    """The manifest of the bytes of ``manifest.json``; InvalidArgument when they are none. Needs nothing heavier than numpy."""
+    return Manifest.decoded(data)
