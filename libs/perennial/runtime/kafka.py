@@ -1,0 +1,65 @@
+"""How is the broker reached, and how do topics come to be?"""
+
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+from perennial.runtime.config import ServiceConfig
+from perennial.topics import TOPICS, Topic
+
+
+def connection_settings(config: ServiceConfig) -> dict[str, Any]:
+    """aiokafka's arguments for this configuration's broker, TLS and password."""
+    settings: dict[str, Any] = {"bootstrap_servers": config.kafka_bootstrap.split(","), "client_id": f"perennial-{config.service}"}
+    secure = config.kafka_ca_file is not None
+    if secure:
+        settings["ssl_context"] = ssl.create_default_context(cafile=str(config.kafka_ca_file))
+    if config.kafka_username:
+        settings |= {
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": config.kafka_username,
+            "sasl_plain_password": config.kafka_password.get_secret_value(),
+        }
+    protocol = ("SASL_" if config.kafka_username else "") + ("SSL" if secure else "PLAINTEXT")
+    return settings | {"security_protocol": protocol}
+
+
+async def ensure_topics(config: ServiceConfig, topics: Iterable[Topic] = TOPICS) -> list[str]:
+    """Create the topics that are missing; the bare names of those created. Existing ones are left as they are."""
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    admin = AIOKafkaAdminClient(request_timeout_ms=10_000, **connection_settings(config))
+    await admin.start()
+    try:
+        present = set(await admin.list_topics())
+        missing = [topic for topic in topics if config.prefixed(topic.name) not in present]
+        wanted = [
+            NewTopic(config.prefixed(topic.name), _partitions(config, topic), config.kafka_replication, topic_configs=_configs(topic))
+            for topic in missing
+        ]
+        if wanted:
+            answer = await admin.create_topics(wanted, timeout_ms=10_000)
+            _check(answer)
+    finally:
+        await admin.close()
+    return [topic.name for topic in missing]
+
+
+def _partitions(config: ServiceConfig, topic: Topic) -> int:
+    if config.kafka_partitions is None or topic.partitions == 1:
+        return topic.partitions
+    return config.kafka_partitions
+
+
+def _configs(topic: Topic) -> dict[str, str]:
+    if topic.compacted:
+        return {"cleanup.policy": "compact"}
+    keep = -1 if topic.retention is None else int(topic.retention.total_seconds() * 1000)
+    return {"cleanup.policy": "delete", "retention.ms": str(keep)}
+
+
+def _check(answer: Any) -> None:
+    """Another process may have created a topic meanwhile (error 36); everything else is told."""
+    bad = [f"{error[0]}: {error[2] if len(error) > 2 else error[1]}" for error in answer.topic_errors if error[1] not in (0, 36)]
+    if bad:
+        raise RuntimeError("topics could not be created: " + "; ".join(bad))

@@ -1,0 +1,128 @@
+"""How is what a service stands on opened, when some of it may not be there yet?"""
+
+import asyncio
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perennial.runtime import audit_heads, kafka as brokers, migrations, requests, telemetry
+from perennial.runtime.leases import Leases
+from perennial.runtime.outbox import Relay
+from perennial.runtime.platform import Platform
+from perennial.runtime.postgres import Postgres
+from perennial.runtime.server import Server
+from perennial.runtime.tokens import KnownKey
+
+if TYPE_CHECKING:
+    from perennial.runtime.service import Runtime
+
+_HOUSEKEEPING_S = 3600.0
+_LOG = telemetry.log(__name__)
+
+
+def server(runtime: "Runtime") -> Server:
+    """The server of a runtime, not listening yet."""
+
+    async def readiness() -> tuple[bool, dict[str, str]]:
+        return made.health.serving, await runtime.conditions.now()
+
+    made = Server(runtime.config, runtime.verifier, readiness)
+    return made
+
+
+async def database(runtime: "Runtime", folder: Path | None) -> tuple[Postgres, Leases]:
+    """The pool, migrated if PostgreSQL answers within the start's patience, else as soon as it does."""
+    config = runtime.config
+    postgres = Postgres(
+        config.database_url.get_secret_value(), schema=config.schema_name, source=runtime.bus.source, pool_size=config.pool_size
+    )
+    await postgres.open()
+    migrating = asyncio.create_task(_migrated(postgres, folder))
+    await asyncio.wait([migrating], timeout=config.startup_wait_s)
+    if migrating.done():
+        migrating.result()
+    else:
+        _LOG.warning("starting without the database; it is tried again in the background")
+    leases = Leases(postgres)
+    relay = Relay(postgres, runtime.bus, leases)
+
+    async def finish() -> None:
+        await migrating
+
+    runtime.background("migrations", finish)
+    runtime.background("outbox relay", _once_ready(postgres, relay.run))
+    runtime.background("housekeeping", _once_ready(postgres, lambda: _housekeeping(postgres)))
+    runtime.background("audit heads", _once_ready(postgres, lambda: audit_heads.publish(postgres, runtime.bus, runtime.key, leases)))
+    runtime.condition("database", postgres.reachable)
+    runtime.on_stop("producers", relay.drain)
+    return postgres, leases
+
+
+def kafka(runtime: "Runtime") -> None:
+    """Topics in the background, and the readiness condition."""
+
+    async def topics() -> None:
+        made = await brokers.ensure_topics(runtime.config)
+        if made:
+            _LOG.info("topics created", topics=made)
+
+    runtime.background("topics", topics)
+    runtime.condition("kafka", runtime.bus.reachable)
+
+
+async def serve(runtime: "Runtime", made: Server) -> None:
+    """Add what every service offers, and listen."""
+    from perennial.v1 import platform_pb2
+
+    postgres = runtime._postgres  # noqa: SLF001 opening is part of the runtime
+    made.add(Platform(runtime), platform_pb2.DESCRIPTOR.services_by_name["PlatformService"])
+    if runtime.verifier.keys.load is None:
+        runtime.api_keys(lambda: _keys_of_registry(runtime))
+    await made.start(postgres)
+
+
+async def _migrated(postgres: Postgres, folder: Path | None) -> None:
+    """Migrate; retried while the database cannot be reached, a wrong migration is an error."""
+    import asyncpg
+
+    pause = 0.2
+    while True:
+        try:
+            await migrations.migrate(postgres, folder)
+        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
+            _LOG.warning("the database cannot be reached", error=f"{type(error).__name__}: {error}")
+        else:
+            return
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)
+
+
+def _once_ready(postgres: Postgres, run):  # type: ignore[no-untyped-def]
+    async def waited() -> None:
+        await postgres.ready.wait()
+        await run()
+
+    return waited
+
+
+async def _housekeeping(postgres: Postgres) -> None:
+    while True:
+        await requests.forget_old(postgres)
+        await asyncio.sleep(_HOUSEKEEPING_S)
+
+
+async def _keys_of_registry(runtime: "Runtime") -> list[KnownKey]:
+    from perennial.v1 import common_pb2, registry_pb2
+
+    keys: list[KnownKey] = []
+    token = ""
+    while True:
+        page = common_pb2.Page(size=1000, token=token)
+        answer = await runtime.peers.registry.ListApiKeys(registry_pb2.ListApiKeysRequest(page=page), timeout=2.5)
+        for key in answer.keys:
+            if not key.revoked:
+                ends = key.expires_at.ToDatetime(tzinfo=UTC) if key.HasField("expires_at") else None
+                keys.append(KnownKey(key.digest, key.name, frozenset(key.roles), ends))
+        token = answer.next_token
+        if not token:
+            return keys
