@@ -872,6 +872,7 @@ class RetrainingRequested(_message.Message):
     CHANGE_POINT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     FIRST_TRAINING_SET_FIELD_NUMBER: _builtins.int
+    UNIT_CHANGES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """The decision it comes from; unique."""
     deployment: _builtins.str
@@ -902,6 +903,10 @@ class RetrainingRequested(_message.Message):
     def snapshot(self) -> Global___LogSnapshot:
         """The log to train on."""
 
+    @_builtins.property
+    def unit_changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitChange]:
+        """Columns whose unit changed inside the window: rows of before are brought to the new unit."""
+
     def __init__(
         self,
         *,
@@ -916,14 +921,47 @@ class RetrainingRequested(_message.Message):
         change_point: _timestamp_pb2.Timestamp | None = ...,
         snapshot: Global___LogSnapshot | None = ...,
         first_training_set: _builtins.str = ...,
+        unit_changes: _abc.Iterable[Global___UnitChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change_point", b"change_point", "snapshot", b"snapshot", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_point", b"change_point", "decision_id", b"decision_id", "deployment", b"deployment", "first_training_set", b"first_training_set", "model", b"model", "reason", b"reason", "snapshot", b"snapshot", "trigger", b"trigger", "version", b"version", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_point", b"change_point", "decision_id", b"decision_id", "deployment", b"deployment", "first_training_set", b"first_training_set", "model", b"model", "reason", b"reason", "snapshot", b"snapshot", "trigger", b"trigger", "unit_changes", b"unit_changes", "version", b"version", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetrainingRequested: _TypeAlias = RetrainingRequested  # noqa: Y015
+
+@_typing.final
+class UnitChange(_message.Message):
+    """A column arrives in another unit for good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    FACTOR_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    """The column."""
+    factor: _builtins.float
+    """Values before times this are in the new unit."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Event time of the first rows in the new unit."""
+
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        factor: _builtins.float = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "factor", b"factor", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitChange: _TypeAlias = UnitChange  # noqa: Y015
 
 @_typing.final
 class RetrainingDeclined(_message.Message):
