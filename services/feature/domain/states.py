@@ -1,0 +1,243 @@
+"""What is kept of entities so that any of their features can be evaluated as of a time?
+
+Minute cells, hour cells and, for LAST, facts. A **cell** holds the figures of the facts of one bucket of event time that
+became visible at one moment: facts known by the end of their bucket at that end, later ones at the time they became
+known. So a cell counts for a row at t when its bucket lies in the window and it is visible by t, whether the facts came
+in order, late, or in one heap. Cells add up: splitting one in two changes no answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.feature.domain.exact import group_sums
+from services.feature.domain.facts import Facts
+from services.feature.domain.layout import ADDED, LEAST, Layout, Term
+from services.feature.domain.views import HOUR_US, MINUTE_US
+
+Ints = NDArray[np.int64]
+ALWAYS = -(2**62)
+"""``complete_from`` of an entity of which nothing was dropped; ``newest`` of one without facts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells of one bucket size, sorted by entity, bucket and visibility. ``bucket`` counts buckets since 1970."""
+
+    entity: Ints
+    bucket: Ints
+    visible: Ints
+    figures: NDArray[np.float64]
+    """Cells x the layout's terms."""
+
+    def __len__(self) -> int:
+        return len(self.bucket)
+
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "Cells":
+        """These cells."""
+        return Cells(self.entity[rows], self.bucket[rows], self.visible[rows], self.figures[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class LastFacts:
+    """Facts for LAST, sorted by entity, event time, known_at and sequence."""
+
+    entity: Ints
+    event: Ints
+    known: Ints
+    seq: Ints
+    numbers: NDArray[np.float64]
+    """Facts x the layout's ``last_numbers``."""
+    texts: tuple[NDArray[np.object_], ...]
+    """One array a column of the layout's ``last_texts``."""
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "LastFacts":
+        """These facts."""
+        texts = tuple(text[rows] for text in self.texts)
+        return LastFacts(self.entity[rows], self.event[rows], self.known[rows], self.seq[rows], self.numbers[rows], texts)
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """The states of some entities of a view; entities are numbered from 0."""
+
+    layout: Layout
+    minutes: Cells
+    hours: Cells
+    facts: LastFacts
+    newest: Ints
+    """Event time of each entity's newest fact."""
+    complete_from: Ints
+    """Answers are exact for rows at or after this time; for earlier ones something needed may have been dropped."""
+
+    def __len__(self) -> int:
+        return len(self.newest)
+
+
+def states_of(layout: Layout, facts: Facts) -> States:
+    """The states of entities that have these facts and no others."""
+    entities = len(facts.keys)
+    newest = np.full(entities, ALWAYS, dtype=np.int64)
+    np.maximum.at(newest, facts.entity, facts.event)
+    figures = _figures(layout, facts)
+    keeps_minutes = bool(layout.minute_reach_us or layout.hour_reach_us)
+    return States(
+        layout,
+        _cells(layout, facts, figures, MINUTE_US if keeps_minutes else 0),
+        _cells(layout, facts, figures, HOUR_US if layout.hour_reach_us else 0),
+        _last_facts(layout, facts),
+        newest,
+        np.full(entities, ALWAYS, dtype=np.int64),
+    )
+
+
+def merged(left: States, right: States) -> States:
+    """The states of the same entities with the facts of both."""
+    layout = left.layout
+    return States(
+        layout,
+        _regrouped(layout, _both_cells(left.minutes, right.minutes)),
+        _regrouped(layout, _both_cells(left.hours, right.hours)),
+        _sorted_facts(_both_facts(left.facts, right.facts)),
+        np.maximum(left.newest, right.newest),
+        np.maximum(left.complete_from, right.complete_from),
+    )
+
+
+def trimmed(states: States, slack_us: int) -> States:
+    """The states without what no row later than ``slack_us`` before an entity's newest fact can need."""
+    layout = states.layout
+    cut = np.maximum(np.where(states.newest > ALWAYS, states.newest - slack_us, ALWAYS), states.complete_from)
+    minute = cut // MINUTE_US
+    least_minute = (minute * MINUTE_US - layout.minute_reach_us) // MINUTE_US
+    if layout.hour_reach_us:
+        least_minute = np.minimum(least_minute, minute // 60 * 60)
+    least_hour = (minute * MINUTE_US - layout.hour_reach_us) // HOUR_US
+    minutes = states.minutes.bucket >= least_minute[states.minutes.entity]
+    hours = states.hours.bucket >= least_hour[states.hours.entity]
+    facts = _needed_facts(states, cut)
+    dropped = np.zeros(len(states), dtype=bool)
+    for kept, part in ((minutes, states.minutes), (hours, states.hours), (facts, states.facts)):
+        dropped[part.entity[~kept]] = True
+    return replace(
+        states, minutes=states.minutes.take(minutes), hours=states.hours.take(hours), facts=states.facts.take(facts),
+        complete_from=np.where(dropped, cut, states.complete_from),
+    )  # fmt: skip
+
+
+def _needed_facts(states: States, cut: Ints) -> NDArray[np.bool_]:
+    """Facts from the last one that was known and happened before the cut; older ones can never be LAST again."""
+    facts = states.facts
+    if not len(facts):
+        return np.zeros(0, dtype=bool)
+    place = np.arange(len(facts))
+    limit = cut[facts.entity]
+    base = np.full(len(states), -1, dtype=np.int64)
+    settled = (facts.event < limit) & (facts.known <= limit)
+    np.maximum.at(base, facts.entity[settled], place[settled])
+    needed = place >= base[facts.entity]
+    if reach := states.layout.last_reach_us:
+        needed &= facts.event >= limit - reach
+    return needed
+
+
+def _figures(layout: Layout, facts: Facts) -> NDArray[np.float64]:
+    figures = np.empty((len(facts), len(layout.terms)))
+    for place, term in enumerate(layout.terms):
+        figures[:, place] = _figure(layout, facts, term)
+    return figures
+
+
+def _figure(layout: Layout, facts: Facts, term: Term) -> NDArray[np.float64]:
+    """The figure of each fact on its own."""
+    if not term.column:
+        return np.ones(len(facts))
+    if term.column in layout.texts:
+        texts = facts.texts[layout.texts.index(term.column)]
+        return np.array([text is not None for text in texts.tolist()], dtype=np.float64)
+    values = facts.numbers[:, layout.numbers.index(term.column)]
+    present = ~np.isnan(values)
+    if term.given:
+        present &= ~np.isnan(facts.numbers[:, layout.numbers.index(term.given)])
+    return np.where(present, 1.0 if term.what == "count" else values, term.nothing)
+
+
+def _cells(layout: Layout, facts: Facts, figures: NDArray[np.float64], width_us: int) -> Cells:
+    if not width_us:
+        no = np.empty(0, dtype=np.int64)
+        return Cells(no, no, no, np.empty((0, len(layout.terms))))
+    bucket = facts.event // width_us
+    visible = np.maximum((bucket + 1) * width_us, facts.known)
+    return _regrouped(layout, Cells(facts.entity, bucket, visible, figures))
+
+
+def _both_cells(left: Cells, right: Cells) -> Cells:
+    return Cells(*(np.concatenate([getattr(left, name), getattr(right, name)]) for name in Cells.__slots__))
+
+
+def _regrouped(layout: Layout, cells: Cells) -> Cells:
+    """The cells sorted, those of the same entity, bucket and visibility made one (or as few as hold the exact sums)."""
+    if len(cells) < 2:
+        return cells
+    ordered = cells.take(np.lexsort((cells.visible, cells.bucket, cells.entity)))
+    fresh = np.ones(len(ordered), dtype=bool)
+    fresh[1:] = (
+        (ordered.entity[1:] != ordered.entity[:-1])
+        | (ordered.bucket[1:] != ordered.bucket[:-1])
+        | (ordered.visible[1:] != ordered.visible[:-1])
+    )
+    if fresh.all():
+        return ordered
+    starts = np.flatnonzero(fresh)
+    head = ordered.take(starts)
+    figures = head.figures.copy()
+    remainders: list[Cells] = []
+    for place, term in enumerate(layout.terms):
+        values = np.ascontiguousarray(ordered.figures[:, place])
+        if term.merge != ADDED:
+            figures[:, place] = (np.minimum if term.merge == LEAST else np.maximum).reduceat(values, starts)
+            continue
+        levels = group_sums(values, starts)
+        figures[:, place] = levels[0]
+        remainders += _remainders(layout, head, place, levels[1:])
+    whole = Cells(head.entity, head.bucket, head.visible, figures)
+    if not remainders:
+        return whole
+    for rest in remainders:
+        whole = _both_cells(whole, rest)
+    return whole.take(np.lexsort((whole.visible, whole.bucket, whole.entity)))
+
+
+def _remainders(layout: Layout, head: Cells, place: int, levels: Sequence[NDArray[np.float64]]) -> list[Cells]:
+    """Cells that hold what one float could not of the sums of a term."""
+    found = []
+    for level in levels:
+        rows = np.flatnonzero(level)
+        figures = np.tile(np.array([term.nothing for term in layout.terms]), (len(rows), 1))
+        figures[:, place] = level[rows]
+        found.append(Cells(head.entity[rows], head.bucket[rows], head.visible[rows], figures))
+    return found
+
+
+def _last_facts(layout: Layout, facts: Facts) -> LastFacts:
+    kept = facts if layout.keeps_facts else facts.take(np.zeros(0, dtype=np.int64))
+    numbers = kept.numbers[:, [layout.numbers.index(name) for name in layout.last_numbers]]
+    texts = tuple(kept.texts[layout.texts.index(name)] for name in layout.last_texts)
+    return _sorted_facts(LastFacts(kept.entity, kept.event, kept.known, kept.seq, numbers, texts))
+
+
+def _both_facts(left: LastFacts, right: LastFacts) -> LastFacts:
+    arrays = (np.concatenate([getattr(left, name), getattr(right, name)]) for name in LastFacts.__slots__[:5])
+    texts = tuple(np.concatenate(pair) for pair in zip(left.texts, right.texts, strict=True))
+    return LastFacts(*arrays, texts)
+
+
+def _sorted_facts(facts: LastFacts) -> LastFacts:
+    if len(facts) < 2:
+        return facts
+    return facts.take(np.lexsort((facts.seq, facts.known, facts.event, facts.entity)))
