@@ -32,7 +32,7 @@ create table audit (
 );
 
 create table audit_head (
-    only boolean primary key default true check (only),
+    single boolean primary key default true check (single),
     n bigint not null,
     hash bytea not null,
     published_n bigint not null default 0
