@@ -1,0 +1,1 @@
+"""The registry: models, their versions, stages, aliases, lineage, events and API keys."""

@@ -1,0 +1,1 @@
+"""What are models, versions, aliases, stages and approvals, and which changes of them are allowed? Pure."""

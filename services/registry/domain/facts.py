@@ -1,0 +1,64 @@
+"""What can happen to a model? Each fact is one row of history, one event and one line of the audit."""
+
+from dataclasses import dataclass, replace
+
+from services.registry.domain.number import Number
+from services.registry.domain.version import Actor, ModelVersion, Stage
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A new version exists."""
+
+    version: ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class StageMoved:
+    """A version went from one stage to another."""
+
+    model: str
+    number: Number
+    before: Stage
+    after: Stage
+    actor: Actor
+
+
+@dataclass(frozen=True, slots=True)
+class AliasPointed:
+    """An alias names another version: ``before`` is None when it is new, ``after`` when it was removed."""
+
+    model: str
+    alias: str
+    before: Number | None
+    after: Number | None
+    actor: Actor
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    """Somebody decided whether a version may go to production."""
+
+    model: str
+    number: Number
+    approved: bool
+    actor: Actor
+    comment: str = ""
+
+
+Fact = Registered | StageMoved | AliasPointed | ApprovalGiven
+
+
+def after(version: ModelVersion, *facts: Fact) -> ModelVersion:
+    """The version once these facts about its model hold."""
+    for fact in facts:
+        if isinstance(fact, AliasPointed):
+            aliases = {*version.aliases} - {fact.alias} | ({fact.alias} if fact.after == version.number else set())
+            version = replace(version, aliases=tuple(sorted(aliases)))
+        elif isinstance(fact, StageMoved) and fact.number == version.number:
+            production = version.was_in_production or fact.after is Stage.PRODUCTION
+            version = replace(version, stage=fact.after, was_in_production=production)
+        elif isinstance(fact, ApprovalGiven) and fact.number == version.number:
+            version = replace(version, approved=fact.approved)
+    return version
