@@ -57,7 +57,8 @@ def entry(action: str, subject: str, detail: Mapping[str, Any]) -> Entry:
     """A line in the caller's name, now."""
     who = caller()
     text = orjson.dumps(detail, option=orjson.OPT_SORT_KEYS, default=str).decode()
-    return Entry(to_us(datetime.now(UTC)), f"{who.kind}:{who.name}", action, subject, text)
+    actor = who.name if who.kind == "service" else f"{who.kind}:{who.name}"
+    return Entry(to_us(datetime.now(UTC)), actor, action, subject, text)
 
 
 def link(previous: bytes, n: int, line: Entry) -> bytes:

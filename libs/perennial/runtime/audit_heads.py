@@ -9,6 +9,7 @@ import asyncio
 from perennial.runtime import telemetry
 from perennial.runtime.bus import Bus
 from perennial.runtime.events import Event, Undecodable, decode
+from perennial.runtime.kafka import started
 from perennial.runtime.leases import Leases
 from perennial.runtime.postgres import Postgres
 from perennial.runtime.tokens import ServiceKey
@@ -49,7 +50,7 @@ async def read(bus: Bus, key: ServiceKey) -> dict[int, bytes]:
     heads: dict[int, bytes] = {}
     try:
         async with asyncio.timeout(READ_S):
-            await consumer.start()
+            await started(consumer)
             ends = await consumer.end_offsets(consumer.assignment())
             for partition, end in ends.items():
                 while await consumer.position(partition) < end:

@@ -15,7 +15,7 @@ from perennial.errors import Unavailable
 from perennial.runtime import telemetry
 from perennial.runtime.config import ServiceConfig
 from perennial.runtime.events import Event, Headers, Received, headers_of
-from perennial.runtime.kafka import connection_settings
+from perennial.runtime.kafka import connection_settings, started
 from perennial.topics import BY_NAME, Topic
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Bus:
         self.config = config
         self.source = config.prefixed(config.service)
         self._producer: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[AIOKafkaProducer] | None = None
         self._not_before = 0.0
         self._closing: set[asyncio.Task[None]] = set()
         self._stopped = False
@@ -146,6 +146,9 @@ class Bus:
         """Flush and close the producer; nothing can be sent afterwards."""
         self._stopped = True
         await self.flush()
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait([self._starting], timeout=6.0)
         producer, self._producer = self._producer, None
         if producer is not None:
             await _stopped(producer)
@@ -153,13 +156,13 @@ class Bus:
             task.cancel()
 
     async def _ready(self) -> "AIOKafkaProducer":
-        producer = self._producer
-        if producer is not None:
-            return producer
-        async with self._starting:
-            if self._producer is None:
-                self._producer = await self._started()
+        """The producer. Its start goes on when the caller's deadline has passed, for the next one."""
+        if self._producer is not None:
             return self._producer
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._started())
+            self._starting.add_done_callback(_noticed)
+        return await asyncio.shield(self._starting)
 
     async def _started(self) -> "AIOKafkaProducer":
         from aiokafka import AIOKafkaProducer
@@ -174,10 +177,11 @@ class Bus:
             **connection_settings(self.config),
         )  # fmt: skip
         try:
-            await producer.start()
+            await started(producer)
         except BaseException:
             await asyncio.shield(_stopped(producer))
             raise
+        self._producer = producer
         return producer
 
     def _discard(self, producer: "AIOKafkaProducer | None") -> None:
@@ -190,6 +194,12 @@ class Bus:
         task = asyncio.create_task(_stopped(producer))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _noticed(task: "asyncio.Task[Any]") -> None:
+    """Its failure was told to those who waited, if any did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _acknowledged(future: "asyncio.Future[Any]") -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from perennial import metrics
 from perennial.runtime import crash, events, telemetry, tracing
 from perennial.runtime.bus import Bus
+from perennial.runtime.kafka import started
 from perennial.runtime.events import Received, Refused, Undecodable
 from perennial.topics import Topic
 
@@ -110,7 +111,7 @@ class _Session:
         topic = self._owner._bus.config.prefixed(self._owner._topic.name)  # noqa: SLF001
         consumer.subscribe([topic], listener=_listener(self))
         try:
-            await asyncio.wait_for(consumer.start(), 20)
+            await started(consumer)
             self._owner.problem = None
             await self._loop()
         except asyncio.CancelledError:

@@ -1,5 +1,6 @@
 """How is the broker reached, and how do topics come to be?"""
 
+import asyncio
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -24,13 +25,26 @@ def connection_settings(config: ServiceConfig) -> dict[str, Any]:
     return settings | {"security_protocol": protocol}
 
 
+async def started(client: Any, deadline_s: float = 20.0) -> None:
+    """Start an aiokafka client. It leaves connections open when its start is cut short, so it is never cut short."""
+    task = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.wait_for(asyncio.shield(task), deadline_s)
+    except BaseException:
+        await asyncio.shield(asyncio.wait([task], timeout=5.0))
+        if task.done() and not task.cancelled():
+            task.exception()
+        task.cancel()
+        raise
+
+
 async def ensure_topics(config: ServiceConfig, topics: Iterable[Topic] = TOPICS) -> list[str]:
     """Create the topics that are missing; the bare names of those created. Existing ones are left as they are."""
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
     admin = AIOKafkaAdminClient(request_timeout_ms=10_000, **connection_settings(config))
-    await admin.start()
     try:
+        await started(admin)
         present = set(await admin.list_topics())
         missing = [topic for topic in topics if config.prefixed(topic.name) not in present]
         wanted = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def distribution_version() -> str:
     """The installed version of Perennial."""
     try:
-        return version("perennial")
+        return version("perennial-mlops")
     except PackageNotFoundError:
         return "0"
 

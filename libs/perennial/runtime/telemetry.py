@@ -82,6 +82,10 @@ def _trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     return event
 
 
+class _Handler(logging.StreamHandler[Any]):
+    """Ours, to be told from those of a test runner."""
+
+
 def set_up(service: str, level: str = "info") -> Any:
     """Logging and process metrics of a service; its logger."""
     shared: list[Any] = [
@@ -100,11 +104,11 @@ def set_up(service: str, level: str = "info") -> Any:
             structlog.processors.JSONRenderer(default=str),
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(rendered)
     handler.addFilter(_RateLimit())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [other for other in root.handlers if not isinstance(other, _Handler)] + [handler]
     root.setLevel(level.upper())
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
