@@ -60,7 +60,10 @@ class ExportCheck:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``manifest.json``: what the artifact is and where it comes from. ``files`` are all others; importances sum to 1."""
+    """``manifest.json``: what the artifact is and where it comes from. ``files`` are all others; importances sum to 1.
+
+    Its rows have event times in [data_start_us, data_end_us).
+    """
 
     framework: str
     algorithm: str
@@ -73,6 +76,8 @@ class Manifest:
     job: str = ""
     code_version: str = ""
     seed: int = 0
+    data_start_us: int = 0
+    data_end_us: int = 0
     export_check: ExportCheck | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     importances: Mapping[str, float] = field(default_factory=dict)
@@ -110,6 +115,7 @@ class Manifest:
 
 _PLAIN = (
     "framework", "algorithm", "model", "target", "training_set", "parent", "job", "code_version", "seed",
+    "data_start_us", "data_end_us",
     "parameters", "importances", "metrics",
 )  # fmt: skip
 

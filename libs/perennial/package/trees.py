@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from perennial.errors import InvalidArgument
 from perennial.package.graph import ML, GraphBuilder
 
+NO_CHANCE = -1e4
+"""The margin of a class that training never saw; its probability is 0."""
+
 
 @dataclass(slots=True)
 class TreeEnsemble:
@@ -34,16 +37,31 @@ class TreeEnsemble:
         return _Tree(self, self.trees - 1, target)
 
     def margins(self, graph: GraphBuilder, features: str) -> str:
-        """The sums, N x targets."""
+        """The sums, N x targets. The base is added outside: onnxruntime 1.31 loses it for a target no leaf of a row adds to."""
         tree, node, column, mode, value, yes, no, missing = zip(*self._nodes, strict=True)
         leaf_tree, leaf_node, leaf_target, weight = zip(*self._leaves, strict=True)
-        return graph.add(
-            "TreeEnsembleRegressor", features, domain=ML, n_targets=self.targets, post_transform="NONE",
-            aggregate_function="SUM", base_values=_floats(self.base),
+        sums = graph.add(
+            "TreeEnsembleRegressor", features, domain=ML, n_targets=self.targets, post_transform="NONE", aggregate_function="SUM",
             nodes_treeids=tree, nodes_nodeids=node, nodes_featureids=column, nodes_modes=mode, nodes_values=_floats(value),
             nodes_truenodeids=yes, nodes_falsenodeids=no, nodes_missing_value_tracks_true=missing,
             target_treeids=leaf_tree, target_nodeids=leaf_node, target_ids=leaf_target, target_weights=_floats(weight),
         )  # fmt: skip
+        return graph.add("Add", sums, graph.floats([self.base]))
+
+
+def class_margins(graph: GraphBuilder, margins: str, present: list[int], classes: int) -> str:
+    """Margins of all classes from those of the classes in training; a class that training never saw has no chance.
+
+    Two classes have one margin, for the second of them; more have one each.
+    """
+    if classes <= 2 or len(present) == classes:  # noqa: PLR2004 see above
+        return margins
+    binary = len(present) == 2  # noqa: PLR2004
+    base = np.full((1, classes), NO_CHANCE)
+    base[0, present] = 0.0
+    places = np.zeros((1 if binary else len(present), classes))
+    places[range(len(places)), present[1:] if binary else present] = 1.0
+    return graph.add("Add", graph.add("MatMul", margins, graph.floats(places)), graph.floats(base))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""What a job is and how it is judged: pure values and functions."""

@@ -1,0 +1,1 @@
+"""What runs in a work process: rows, folds, fit, judgement, package."""
