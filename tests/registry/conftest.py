@@ -73,7 +73,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 async def registry(namespace: str, home: Path) -> AsyncIterator[Registry]:
     """The registry under test."""
-    config = RegistryConfig(port=0, metrics_port=0, namespace=namespace, data_dir=home, secrets_dir=home / "secrets")
+    config = RegistryConfig.load(port=0, metrics_port=0, namespace=namespace, data_dir=home, secrets_dir=home / "secrets")
     runtime = Runtime(config)
     await runtime.start(build, migrations=MIGRATIONS)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{runtime.port}") as channel:

@@ -50,12 +50,12 @@ def upload(
         yield pb.RegisterModelVersionRequest(chunk=joined[start : start + piece])
 
 
-def with_entry(made: ModelPackage, name: str, **changes: Any) -> list[common.FileEntry]:
+def with_entry(made: ModelPackage, which: str, **changes: Any) -> list[common.FileEntry]:
     """The header's files with one of them said otherwise."""
     return [
         common.FileEntry(name=f.name, sha256=f.sha256, size=f.size)
         for entry in made.entries
-        for f in [replace(entry, **changes) if entry.name == name else entry]
+        for f in [replace(entry, **changes) if entry.name == which else entry]
     ]
 
 

@@ -24,13 +24,14 @@ class KeyCalls:
     _forget_tokens: Callable[[], None]
 
     async def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: Context) -> pb.CreateApiKeyResponse:
-        """Makes an API key; its text is in this answer and nowhere else."""
+        """Makes an API key that works at once; its text is in this answer and nowhere else."""
         now = self._clock.now()
         ends = wire.time_from(request.expires_at, "expires_at") if request.HasField("expires_at") else None
         text = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         name, roles = checked_name(request.name, "API key"), checked_roles(request.roles)
         key = ApiKey(name, roles, digest_of(text), now, checked_expiry(ends, now=now))
         await self._keys.add(key)
+        self._forget_tokens()
         return pb.CreateApiKeyResponse(key=wire.api_key_to(key), text=text)
 
     async def ListApiKeys(self, request: pb.ListApiKeysRequest, context: Context) -> pb.ListApiKeysResponse:

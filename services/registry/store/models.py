@@ -18,6 +18,8 @@ from services.registry.domain.version import ModelVersion, Stage
 from services.registry.store import rows
 from services.registry.store.record import Record, located
 
+_CREATED = "insert into models (name, created_at) values ($1, $2) on conflict (name) do update set name = excluded.name"
+"""Makes the model, or locks the one there is."""
 EventOf = Callable[[Fact, int], Event]
 
 
@@ -64,10 +66,13 @@ class Models:
     async def locked(self, name: str, *, create: bool = False) -> AsyncIterator[Record]:
         """The model, locked until the end of the transaction; NotFound unless ``create`` makes it."""
         async with self._postgres.transaction() as transaction:
+            # First the lock, then the question: one statement with "for update" would wait for the row and then still see
+            # the aliases as they were before it waited (PostgreSQL, READ COMMITTED: only the locked row is read again).
             if create:
-                insert = "insert into models (name, created_at) values ($1, $2) on conflict do nothing"
-                await transaction.execute(insert, name, self._clock.now())
-            row = await transaction.fetchrow(f"{rows.MODEL} where m.name = $1 for update of m", name)
+                await transaction.execute(_CREATED, name, self._clock.now())
+            else:
+                await transaction.execute("select 1 from models where name = $1 for update", name)
+            row = await transaction.fetchrow(f"{rows.MODEL} where m.name = $1", name)
             if row is None:
                 raise NotFound(f"there is no model {name}")
             record = Record(transaction, rows.model_from(row), at=self._clock.now(), event_of=self._event_of)
