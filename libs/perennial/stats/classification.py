@@ -53,6 +53,11 @@ class ClassificationSums:
             self.classes, self.log_loss + other.log_loss, self.confusion + other.confusion, self.scores + other.scores
         )
 
+    def minus(self, other: ClassificationSums) -> ClassificationSums:
+        """This without the other: how a correction takes a first value out again. InvalidArgument when their classes differ."""
+        taken = ClassificationSums(other.classes, -other.log_loss, -other.confusion, -other.scores)
+        return self.merged(taken)
+
     @property
     def count(self) -> int:
         """How many rows."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,10 @@ class RegressionSums:
         """Both together."""
         return RegressionSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
+    def minus(self, other: RegressionSums) -> RegressionSums:
+        """This without the other: how a correction takes a first value out again."""
+        return RegressionSums(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
     @property
     def mean_residual(self) -> float:
         """Mean of truth - prediction; NaN without rows."""
@@ -147,6 +151,19 @@ class PairedSums:
         gap = np.asarray(challenger, float) - np.asarray(champion, float)
         return cls(len(gap), fixed_sum(champion), fixed_sum(challenger), fixed_sum(gap * gap))
 
-    def merged(self, other: Self) -> PairedSums:
+    def merged(self, other: PairedSums) -> PairedSums:
         """Both together."""
         return PairedSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def minus(self, other: PairedSums) -> PairedSums:
+        """This without the other: how a correction takes a first value out again."""
+        return PairedSums(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; sums as texts, since they outgrow the numbers of JSON readers."""
+        return {"count": self.count, **{f.name: str(getattr(self, f.name)) for f in fields(self)[1:]}}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> PairedSums:
+        """The sums of these plain values."""
+        return cls(**{f.name: int(values[f.name]) for f in fields(cls)})
