@@ -22,6 +22,26 @@ LONGEST_KEY = 512
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """Rows of one view as they came."""
+
+    view: str
+    table: Table
+    event_us: Sequence[int]
+    known_us: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Features of a view for a key a row; no features means all, no names the features' own."""
+
+    view: str
+    keys: Text
+    features: Sequence[str]
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Rows of one view; ``numbers`` is rows x the view's number columns, ``texts`` one array a text column."""
 
@@ -42,6 +62,20 @@ class Facts:
             self, entity=self.entity[rows], event=self.event[rows], known=self.known[rows], seq=self.seq[rows],
             numbers=self.numbers[rows], texts=tuple(text[rows] for text in self.texts),
         )  # fmt: skip
+
+    def compacted(self) -> "Facts":
+        """The same rows with the keys that occur and no others."""
+        used, entity = np.unique(self.entity, return_inverse=True)
+        return replace(self, keys=tuple(self.keys[place] for place in used.tolist()), entity=entity.astype(np.int64))
+
+    def joined(self, other: "Facts") -> "Facts":
+        """These rows, then those of ``other``, of the same view."""
+        index = {key: place for place, key in enumerate(self.keys)}
+        moved = np.array([index.setdefault(key, len(index)) for key in other.keys], dtype=np.int64)
+        columns = ((getattr(self, name), getattr(other, name)) for name in ("event", "known", "seq", "numbers"))
+        texts = tuple(np.concatenate(pair) for pair in zip(self.texts, other.texts, strict=True))
+        entity = np.concatenate([self.entity, moved[other.entity]])
+        return Facts(tuple(index), entity, *(np.concatenate(pair) for pair in columns), texts)
 
     @classmethod
     def none(cls, keys: tuple[str, ...], view: FeatureView) -> "Facts":

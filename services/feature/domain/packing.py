@@ -51,7 +51,7 @@ def version_of(value: bytes) -> int:
 
 def unpacked(layout: Layout, values: Sequence[bytes]) -> States:
     """The states in these values, entities in their order. ``values`` must come from :func:`packed` with this layout."""
-    words = np.frombuffer(b"".join(values), dtype="<i8")
+    words = np.frombuffer(b"".join(values), dtype="<i8") if values else np.empty(0, dtype="<i8")
     sizes = np.fromiter(map(len, values), dtype=np.int64, count=len(values)) // _WORD
     starts = np.cumsum(sizes) - sizes
     head = words[starts[:, None] + np.arange(HEAD)]

@@ -1,0 +1,1 @@
+"""Where views, facts, entity states and training sets are kept."""
