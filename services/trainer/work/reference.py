@@ -55,13 +55,13 @@ def profile_bytes(
 
 def figures(signature: Signature, labels: NDArray[Any], outputs: NDArray[np.float64]) -> dict[str, float]:
     """The out-of-sample figures of a version."""
-    from perennial.stats import losses
+    from perennial.stats import classification, losses
 
     if signature.task is Task.REGRESSION:
         sums: Any = losses.RegressionSums.of(labels, outputs[:, 0])
     else:
         names = np.array(signature.classes, dtype=object)[labels]
-        sums = losses.ClassificationSums.of(names, outputs, signature.classes)
+        sums = classification.ClassificationSums.of(names, outputs, signature.classes)
     return {name: float(value) for name, value in sums.figures().items() if np.isfinite(value)}
 
 
