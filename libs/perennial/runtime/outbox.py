@@ -6,6 +6,7 @@ NOTIFY, and a poll every two seconds covers what neither did.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import asyncpg
@@ -14,12 +15,12 @@ import orjson
 from perennial import metrics
 from perennial.errors import PerennialError
 from perennial.runtime import crash, telemetry
-from perennial.runtime.bus import Bus, Outgoing
+from perennial.runtime.bus import DEADLINE_S, Bus, Outgoing
 from perennial.runtime.leases import Lease, Leases
 from perennial.runtime.postgres import CONNECT_S, Postgres
 
 LEASE = "outbox"
-TTL_S = 10.0
+TTL_S = 5.0
 BATCH = 500
 POLL_S = 2.0
 _READ = "select id, topic, key, value, headers from outbox order by id limit $1"
@@ -48,7 +49,7 @@ class Relay:
             try:
                 while True:
                     self._wake.clear()
-                    if await self._batch(lease) < BATCH:
+                    if await _finished(self._batch(lease)) < BATCH:
                         await self._woken()
             finally:
                 self._lease = None
@@ -107,6 +108,16 @@ class Relay:
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
                 _LOG.debug("not listening for other processes' commits", error=str(error))
             await asyncio.sleep(POLL_S)
+
+
+async def _finished(batch: Coroutine[Any, Any, int]) -> int:
+    """The batch's outcome; a stop lets it end, so that what was sent is deleted and not sent again."""
+    task = asyncio.create_task(batch)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=2 * DEADLINE_S)
+        raise
 
 
 def _outgoing(row: Any) -> Outgoing:
