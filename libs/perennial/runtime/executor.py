@@ -47,17 +47,18 @@ class Executor:
         """As ``run``, with ``DeadlineExceeded`` after ``deadline_s``; the work itself is not interrupted."""
         self.start()
         assert self._pool is not None
+        name = getattr(fn, "__name__", repr(fn))
         with self._thread_environment():
             future = self._pool.submit(_call, fn, args, kwargs)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
         except BrokenProcessPool as error:
             self._discard()
-            raise Unavailable(f"the work process of {getattr(fn, '__name__', fn)} died") from error
+            raise Unavailable(f"the work process of {name} died") from error
         except TimeoutError:
             if not future.cancelled() and future.done():
                 raise
-            raise DeadlineExceeded(f"{getattr(fn, '__name__', fn)} took more than {deadline_s:g} s") from None
+            raise DeadlineExceeded(f"{name} took more than {deadline_s:g} s") from None
 
     async def close(self) -> None:
         """End the processes; running work gets a second, then is killed."""

@@ -237,7 +237,7 @@ class S3Objects:
     def _worked(self, key: str, work: Callable[[Any], T]) -> T:
         """In a thread: the client's own timeouts are the deadline."""
         import urllib3
-        from minio.error import MinioException, S3Error
+        from minio.error import InvalidResponseError, MinioException, S3Error
 
         try:
             s3 = self._client()
@@ -246,6 +246,11 @@ class S3Objects:
             if error.code in ("NoSuchKey", "NoSuchBucket", "NoSuchObject"):
                 raise NotFound(f"no object {key}") from None
             raise Unavailable(f"the object store refused {key}: {error.code}") from error
+        except InvalidResponseError as error:
+            # rclone 1.75 says "text/xml; charset=utf-8", which minio-py 7.2.20 does not take for XML.
+            if "NoSuchKey" in str(error) or "NoSuchBucket" in str(error):
+                raise NotFound(f"no object {key}") from None
+            raise Unavailable(f"the object store refused {key}") from error
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
             raise Unavailable(f"the object store at {self._endpoint} does not answer") from error
 
