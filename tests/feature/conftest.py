@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from perennial.errors import from_status
@@ -52,11 +53,14 @@ async def feature(namespace: str) -> AsyncIterator[Feature]:
     finally:
         await channel.close()
         await _dropped(runtime)
-        await runtime.stop()
 
 
 async def _dropped(runtime: Runtime) -> None:
-    """Leave nothing in the shared servers."""
-    await runtime.postgres.execute(f'drop schema "{runtime.config.schema_name}" cascade')
-    async for key in runtime.redis.scan_iter(match=runtime.config.redis_key("*"), count=1000):
+    """Stop, and leave nothing in the shared servers."""
+    config = runtime.config
+    async for key in runtime.redis.scan_iter(match=config.redis_key("*"), count=1000):
         await runtime.redis.delete(key)
+    await runtime.stop()
+    connection = await asyncpg.connect(config.database_url.get_secret_value())
+    await connection.execute(f'drop schema "{config.schema_name}" cascade')
+    await connection.close()
