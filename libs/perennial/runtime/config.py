@@ -35,6 +35,7 @@ class ServiceConfig(BaseSettings):
     service: ClassVar[str] = ""
     default_port: ClassVar[int] = 0
     needs_database: ClassVar[bool] = True
+    needs_kafka: ClassVar[bool] = True
 
     host: str = setting("127.0.0.1", description="Address the gRPC server listens on")
     port: int = setting(-1, description="gRPC port; 0 takes a free one; default the service's own")

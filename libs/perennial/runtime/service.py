@@ -169,7 +169,8 @@ class Runtime:
         self._server = opening.server(self)
         if self.config.database_url is not None:
             self._postgres, self._leases = await opening.database(self, migrations)
-        opening.kafka(self)
+        if self.config.needs_kafka:
+            opening.kafka(self)
         await build(self)
         self._built = True
         await opening.serve(self, self._server)
