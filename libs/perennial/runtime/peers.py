@@ -17,7 +17,12 @@ from perennial.runtime import telemetry, tracing
 if TYPE_CHECKING:
     from perennial.runtime.config import ServiceConfig
     from perennial.v1 import (
-        explainer_pb2_grpc, feature_pb2_grpc, monitor_pb2_grpc, registry_pb2_grpc, serving_pb2_grpc, trainer_pb2_grpc,
+        explainer_pb2_grpc,
+        feature_pb2_grpc,
+        monitor_pb2_grpc,
+        registry_pb2_grpc,
+        serving_pb2_grpc,
+        trainer_pb2_grpc,
     )  # fmt: skip
 
 DEADLINE_S = 10.0
@@ -46,32 +51,32 @@ class Peers:
     @property
     def registry(self) -> "registry_pb2_grpc.RegistryServiceAsyncStub":
         """Models, versions, aliases, events, API keys."""
-        return cast(Any, self.peer("registry"))
+        return cast("Any", self.peer("registry"))
 
     @property
     def feature(self) -> "feature_pb2_grpc.FeatureServiceAsyncStub":
         """Features online and point in time."""
-        return cast(Any, self.peer("feature"))
+        return cast("Any", self.peer("feature"))
 
     @property
     def trainer(self) -> "trainer_pb2_grpc.TrainerServiceAsyncStub":
         """Jobs and runs."""
-        return cast(Any, self.peer("trainer"))
+        return cast("Any", self.peer("trainer"))
 
     @property
     def serving(self) -> "serving_pb2_grpc.ServingServiceAsyncStub":
         """Deployments and predictions."""
-        return cast(Any, self.peer("serving"))
+        return cast("Any", self.peer("serving"))
 
     @property
     def monitor(self) -> "monitor_pb2_grpc.MonitorServiceAsyncStub":
         """Windows, reports, decisions."""
-        return cast(Any, self.peer("monitor"))
+        return cast("Any", self.peer("monitor"))
 
     @property
     def explainer(self) -> "explainer_pb2_grpc.ExplainerServiceAsyncStub":
         """Explanations."""
-        return cast(Any, self.peer("explainer"))
+        return cast("Any", self.peer("explainer"))
 
     def peer(self, name: str) -> "Peer":
         """The service called ``name``."""
@@ -90,16 +95,9 @@ class Peer:
     """One service; its methods are those of its RPC service."""
 
     def __init__(self, name: str, address: str, token: Callable[[], str], config: "ServiceConfig | None" = None) -> None:
-        import grpc
-
         module = importlib.import_module(f"perennial.v1.{name}_pb2")
         self._service = module.DESCRIPTOR.services_by_name[f"{name.capitalize()}Service"]
-        credentials = _credentials(config)
-        self._channel: Any = (
-            grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        )
+        self._channel: Any = open_channel(address, config)
         self._token = token
 
     def __getattr__(self, method: str) -> Any:
@@ -117,13 +115,15 @@ class Peer:
         await self._channel.close(grace=None)
 
 
-def _credentials(config: "ServiceConfig | None") -> Any:
-    if config is None or config.tls_certificate is None or config.tls_key is None:
-        return None
+def open_channel(address: str, config: "ServiceConfig | None" = None) -> Any:
+    """A channel to a service of the platform; with mutual TLS when the settings name a certificate."""
     import grpc
 
+    if config is None or config.tls_certificate is None or config.tls_key is None:
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
     ca = config.tls_ca.read_bytes() if config.tls_ca else None
-    return grpc.ssl_channel_credentials(ca, config.tls_key.read_bytes(), config.tls_certificate.read_bytes())
+    credentials = grpc.ssl_channel_credentials(ca, config.tls_key.read_bytes(), config.tls_certificate.read_bytes())
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
 
 
 class _Call:
@@ -134,7 +134,9 @@ class _Call:
         answer = method.output_type._concrete_class  # noqa: SLF001 protobuf's own way from descriptor to class
         self._name = f"{method.containing_service.full_name}/{method.name}"
         self._callable = getattr(channel, shape)(
-            f"/{self._name}", request_serializer=lambda message: message.SerializeToString(), response_deserializer=answer.FromString
+            f"/{self._name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
         )
         self._token = token
         self._attempts = ATTEMPTS if _is_read(method) and not method.client_streaming else 1
@@ -143,7 +145,7 @@ class _Call:
         own = (("authorization", f"Bearer {self._token()}"), ("traceparent", tracing.traceparent()))
         return own + tuple(extra or ())
 
-    async def single(self, request: Any, *, timeout: float = DEADLINE_S, metadata: Any = None) -> Any:  # noqa: ASYNC109 gRPC's deadline
+    async def single(self, request: Any, *, timeout: float = DEADLINE_S, metadata: Any = None) -> Any:
         import grpc
 
         loop = asyncio.get_running_loop()
@@ -162,9 +164,7 @@ class _Call:
                 return answer
         raise AssertionError("unreachable")
 
-    async def stream(
-        self, request: Any, *, timeout: float = STREAM_DEADLINE_S, metadata: Any = None  # noqa: ASYNC109
-    ) -> AsyncIterator[Any]:
+    async def stream(self, request: Any, *, timeout: float = STREAM_DEADLINE_S, metadata: Any = None) -> AsyncIterator[Any]:
         import grpc
 
         try:
