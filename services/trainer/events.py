@@ -13,6 +13,11 @@ from services.trainer.domain.job import Author, Job
 GROUP = "trainer"
 
 
+def event_id(job_id: str, change: int) -> str:
+    """The id of a job's event: known before it is published, so that a registration can name its cause."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"job {job_id} {change}").hex
+
+
 def state_changed(job: Job) -> Event:
     """The event of a job's new state, in its causal chain."""
     message = events_pb2.JobStateChanged(
@@ -21,7 +26,7 @@ def state_changed(job: Job) -> Event:
     )  # fmt: skip
     return Event(
         topics.TRAINING, job.id, message, subject=f"job/{job.id}", time=job.event_time, aggregate=f"job/{job.id}",
-        aggregate_version=job.changes, correlation_id=job.correlation_id, causation_id=job.causation_id,
+        aggregate_version=job.changes, id=event_id(job.id, job.changes), correlation_id=job.correlation_id, causation_id=job.causation_id,
     )  # fmt: skip
 
 

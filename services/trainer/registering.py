@@ -15,7 +15,7 @@ from perennial.errors import NotFound
 from perennial.package import ModelPackage
 from perennial.runtime.service import Runtime
 from perennial.v1 import common_pb2, registry_pb2
-from services.trainer import wire
+from services.trainer import events, wire
 from services.trainer.domain.job import Job
 
 Decide = Callable[[Job], Job]
@@ -73,7 +73,7 @@ def _header(job: Job, package: ModelPackage) -> registry_pb2.RegisterHeader:
         lineage=registry_pb2.Lineage(
             job_id=job.id, training_set=manifest.training_set, parent=job.parent, decision_id=job.decision_id,
             deployment=job.deployment, code_version=manifest.code_version, correlation_id=job.correlation_id,
-            causation_id=job.causation_id,
+            causation_id=events.event_id(job.id, job.changes + 1),  # the event that says: registering
         ),
         request_id=job.id, first_alias=job.first_alias,
     )  # fmt: skip

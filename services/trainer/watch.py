@@ -29,11 +29,15 @@ class Watch:
         lost = asyncio.Event()
         async with self._postgres.connection() as connection:
             connection.add_termination_listener(lambda _connection: lost.set())
-            await connection.add_listener(self._jobs.channel, lambda *_: self._wake())
+            await connection.add_listener(self._jobs.channel, self._wake)
             self._wake()
-            await lost.wait()
+            try:
+                await lost.wait()
+            finally:
+                if not lost.is_set():
+                    await connection.remove_listener(self._jobs.channel, self._wake)
 
-    def _wake(self) -> None:
+    def _wake(self, *_told: object) -> None:
         for event in self._waiting:
             event.set()
 
