@@ -1,0 +1,1 @@
+"""The gateway: REST for every RPC of the platform, made from the descriptors."""

@@ -1,0 +1,1 @@
+"""Which route does a path belong to, and what does a status look like in HTTP? Pure."""

@@ -1,0 +1,1 @@
+"""How does JSON become a message, and a message JSON? Pure functions."""
