@@ -167,7 +167,7 @@ class S3Objects:
     def __init__(self, endpoint: str, bucket: str, *, access_key: str, secret_key: str, region: str) -> None:
         parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
         self._endpoint, self._secure = parts.netloc, parts.scheme == "https"
-        self._keys = {"access_key": access_key, "secret_key": secret_key, "region": region}
+        self._keys: dict[str, Any] = {"access_key": access_key, "secret_key": secret_key, "region": region}
         self._bucket = bucket
         self._made: Any = None
         self._bucket_known = False
@@ -265,7 +265,18 @@ class S3Objects:
             )  # fmt: skip
             self._made = Minio(endpoint=self._endpoint, secure=self._secure, http_client=pool, **self._keys)
         if not self._bucket_known:
-            if not self._made.bucket_exists(bucket_name=self._bucket):
-                self._made.make_bucket(bucket_name=self._bucket)
+            self._ensure_bucket(self._made)
             self._bucket_known = True
         return self._made
+
+    def _ensure_bucket(self, s3: Any) -> None:
+        """Threads and services make the bucket at the same time: whoever is refused looks whether it is there now."""
+        from minio.error import MinioException
+
+        if s3.bucket_exists(bucket_name=self._bucket):
+            return
+        try:
+            s3.make_bucket(bucket_name=self._bucket)
+        except MinioException:
+            if not s3.bucket_exists(bucket_name=self._bucket):
+                raise
