@@ -14,6 +14,7 @@ from services.feature.store.online import Online
 from services.feature.store.progress import Progress
 from services.feature.store.reading import Reader
 from services.feature.store.training import TrainingSets
+from services.feature.store.valkey import Valkey
 from services.feature.store.writing import Writer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -23,8 +24,9 @@ async def build(runtime: Runtime) -> None:
     """Put the service together."""
     config, postgres = runtime.config, runtime.postgres
     catalog, progress = Catalog(postgres), Progress(postgres)
+    valkey = Valkey(config.redis_url.get_secret_value())
     online = Online(
-        runtime.redis, postgres, config.redis_key("f:"), slack_us=config.online_slack_s * 1_000_000,
+        valkey, postgres, config.redis_key("f:"), slack_us=config.online_slack_s * 1_000_000,
         cache_bytes=config.online_cache_bytes,
     )  # fmt: skip
     writer = Writer(postgres, catalog, online)
@@ -36,6 +38,7 @@ async def build(runtime: Runtime) -> None:
     runtime.consume(FEATURES, group=GROUP, handle=Ingest(intake, progress).on_event, types=TYPES)
     runtime.background("catalog", catalog.follow)
     runtime.background("sweep", writer.sweep)
+    runtime.on_stop("clients", valkey.close)
     runtime.condition("online store", online.reachable)
 
 

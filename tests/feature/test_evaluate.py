@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.feature.domain.evaluate import evaluate, incomplete
 from services.feature.domain.layout import Layout
 from services.feature.domain.packing import packed, unpacked, version_of
-from services.feature.domain.states import ALWAYS, States, merged, states_of, trimmed
+from services.feature.domain.states import ALWAYS, States, states_of, trimmed, with_facts
 from services.feature.domain.views import FeatureView
 from histories import KEYS, facts_from, histories, moments, views
 from oracle import HOUR, Fact, worth
@@ -63,7 +63,7 @@ def test_a_history_written_in_parts_and_trimmed_gives_the_same(
     start, version = 0, 0
     for size in [*cuts, len(history)]:
         part, start, version = history[start : start + size], start + size, version + 1
-        states = trimmed(merged(states, states_of(layout, facts_from(part))), slack)
+        states = trimmed(with_facts(states, facts_from(part)), slack)
         stored = packed(states, [version, version + 7])
         assert [version_of(value) for value in stored] == [version, version + 7]
         states = unpacked(layout, stored)

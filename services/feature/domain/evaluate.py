@@ -9,20 +9,18 @@ grouping of the facts can be seen in a value.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.feature.domain.exact import PrefixSums, rounded
-from services.feature.domain.layout import LEAST, Layout, Term, age_us, terms_of
-from services.feature.domain.states import Cells, LastFacts, States
-from services.feature.domain.views import MINUTE_US, MINUTES_UP_TO_US, Aggregation, Feature, FeatureView, Kind
+from services.feature.domain.layout import ADDED, LEAST, Layout, Term, age_us, terms_of
+from services.feature.domain.states import BUCKET_BITS, BUCKET_MIDDLE, Cells, LastFacts, States, cell_keys
+from services.feature.domain.views import HOUR_US, MINUTE_US, MINUTES_UP_TO_US, Aggregation, Feature, FeatureView, Kind
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_BUCKETS = 1 << 30
-"""More than there are minutes between 1900 and 2200."""
-_MIDDLE = 1 << 29
 
 
 def evaluate(view: FeatureView, features: Sequence[Feature], states: States, entity: Ints, times: Ints) -> list[NDArray[np.generic]]:
@@ -57,7 +55,7 @@ class _Reader:
     def __init__(self, view: FeatureView, states: States, rows: Rows) -> None:
         self._view, self._states, self._rows = view, states, rows
         self._windows: dict[int, _Window] = {}
-        self._sums: dict[tuple[bool, int], PrefixSums] = {}
+        self._minutes, self._hours = _Indexed(states, states.minutes, MINUTE_US), _Indexed(states, states.hours, HOUR_US)
         self._last: Ints | None = None
 
     def column(self, feature: Feature) -> NDArray[np.generic]:
@@ -67,7 +65,7 @@ class _Reader:
             return np.full(len(self._rows.times), 0.0 if feature.aggregation is Aggregation.COUNT else np.nan)
         window = self._windows.get(feature.window_us)
         if window is None:
-            window = self._windows[feature.window_us] = _Window(self._states, self._rows, feature.window_us, self._sums)
+            window = self._windows[feature.window_us] = _Window(self._minutes, self._hours, self._rows, feature.window_us)
         return _formula(feature.aggregation, [window.figure(term) for term in terms_of(feature)])
 
     def _last_column(self, feature: Feature) -> NDArray[np.generic]:
@@ -101,74 +99,90 @@ def _formula(how: Aggregation, figures: list[Floats]) -> Floats:
     return np.where(np.isfinite(value), value, np.nan)
 
 
+class _Indexed:
+    """Cells with what finding and adding them needs, made once for all windows."""
+
+    def __init__(self, states: States, cells: Cells, width_us: int) -> None:
+        self.cells, self.layout = cells, states.layout
+        self._width_us = width_us
+
+    @cached_property
+    def keys(self) -> Ints:
+        return cell_keys(self.cells)
+
+    @cached_property
+    def sums(self) -> PrefixSums:
+        return PrefixSums(self.cells.figures[:, self.layout.added])
+
+    @cached_property
+    def late(self) -> bool:
+        """Whether a cell became visible only after its bucket was over."""
+        return bool((self.cells.visible > (self.cells.bucket + 1) * self._width_us).any())
+
+    def range(self, rows: Rows, least: Ints, stop: Ints) -> tuple[Ints, Ints]:
+        """Each row's cells of its entity with least <= bucket < stop, as places; empty where there is no entity."""
+        base = (rows.entity << BUCKET_BITS) + BUCKET_MIDDLE
+        low = np.searchsorted(self.keys, base + np.maximum(least, -BUCKET_MIDDLE))
+        high = np.searchsorted(self.keys, base + stop)
+        return low, np.where(rows.known, high, low)
+
+
 class _Window:
     """The cells of one trailing window, for every row: a range of minute cells and, for long windows, one of hour cells."""
 
-    def __init__(self, states: States, rows: Rows, window_us: int, sums: dict[tuple[bool, int], PrefixSums]) -> None:
-        self._layout, self._times, self._sums = states.layout, rows.times, sums
+    def __init__(self, minutes: _Indexed, hours: _Indexed, rows: Rows, window_us: int) -> None:
+        self._layout, self._times = minutes.layout, rows.times
         near = rows.times // MINUTE_US
         far_us = near * MINUTE_US - window_us
         if window_us <= MINUTES_UP_TO_US:
-            self._ranges = [(states.minutes, *_range(states.minutes, rows, far_us // MINUTE_US, near))]
+            self._ranges = [(minutes, *minutes.range(rows, far_us // MINUTE_US, near))]
         else:
             hour = near // 60
             self._ranges = [
-                (states.hours, *_range(states.hours, rows, far_us // (60 * MINUTE_US), hour)),
-                (states.minutes, *_range(states.minutes, rows, hour * 60, near)),
+                (hours, *hours.range(rows, far_us // HOUR_US, hour)),
+                (minutes, *minutes.range(rows, hour * 60, near)),
             ]
         self._hidden = self._hidden_rows()
+
+    @cached_property
+    def _added(self) -> Floats:
+        """The sums of all terms that add up, rows x terms."""
+        terms = [part for cells, start, stop in self._ranges for part in cells.sums.terms(start, stop)]
+        return rounded(terms, (len(self._times), len(self._layout.added)))
 
     def figure(self, term: Term) -> Floats:
         """The term's figure of each row's window."""
         place = self._layout.place[term]
-        count = len(self._times)
-        if term.merge in ("least", "greatest"):
-            figure = self._extreme(term, place)
-        else:
-            terms = [part for cells, start, stop in self._ranges for part in self._prefix(cells, place).terms(start, stop)]
-            figure = rounded(terms, count)
-        for row in self._hidden:
-            figure[row] = self._visible_figure(term, place, row)
+        figure = self._added[:, self._layout.added.index(place)] if term.merge == ADDED else self._extreme(term, place)
+        if len(self._hidden):
+            figure = figure.copy()
+            for row in self._hidden.tolist():
+                figure[row] = self._visible_figure(term, place, row)
         return figure
-
-    def _prefix(self, cells: Cells, place: int) -> PrefixSums:
-        key = (cells is self._ranges[-1][0], place)
-        if key not in self._sums:
-            self._sums[key] = PrefixSums(cells.figures[:, place])
-        return self._sums[key]
 
     def _extreme(self, term: Term, place: int) -> Floats:
         better = np.minimum if term.merge == LEAST else np.maximum
-        figure = np.full(len(self._times), term.nothing)
-        for cells, start, stop in self._ranges:
-            figure = better(figure, _over_ranges(better, cells.figures[:, place], start, stop, term.nothing))
-        return figure
+        found = [
+            _over_ranges(better, cells.cells.figures[:, place], start, stop, term.nothing) for cells, start, stop in self._ranges
+        ]
+        return found[0] if len(found) == 1 else better(*found)
 
-    def _hidden_rows(self) -> list[int]:
+    def _hidden_rows(self) -> Ints:
         """Rows whose window holds a cell that was not visible by the row's time."""
         hidden = np.zeros(len(self._times), dtype=bool)
         for cells, start, stop in self._ranges:
-            if len(cells) and int(cells.visible.max()) > int(self._times.min(initial=2**62)):
-                hidden |= _over_ranges(np.maximum, cells.visible, start, stop, -(2**62)) > self._times
-        return [int(row) for row in np.flatnonzero(hidden)]
+            if cells.late:
+                hidden |= _over_ranges(np.maximum, cells.cells.visible, start, stop, -(2**62)) > self._times
+        return np.flatnonzero(hidden)
 
     def _visible_figure(self, term: Term, place: int, row: int) -> float:
         parts = []
         for cells, start, stop in self._ranges:
-            seen = cells.visible[start[row] : stop[row]] <= self._times[row]
-            parts += cells.figures[start[row] : stop[row], place][seen].tolist()
-        if term.merge in ("least", "greatest"):
+            seen = cells.cells.visible[start[row] : stop[row]] <= self._times[row]
+            parts += cells.cells.figures[start[row] : stop[row], place][seen].tolist()
+        if term.merge != ADDED:
             return (min if term.merge == LEAST else max)(parts, default=term.nothing)
         return math.fsum(parts)
-
-
-def _range(cells: Cells, rows: Rows, least: Ints, stop: Ints) -> tuple[Ints, Ints]:
-    """Each row's cells of its entity with least <= bucket < stop, as a range of places; empty where there is no entity."""
-    keys = (cells.entity << 30) | (cells.bucket + _MIDDLE)
-    base = rows.entity << 30
-    low = np.searchsorted(keys, base | np.clip(least + _MIDDLE, 0, _BUCKETS - 1))
-    high = np.searchsorted(keys, base | np.clip(stop + _MIDDLE, 0, _BUCKETS - 1))
-    return low, np.where(rows.known, np.maximum(high, low), low)
 
 
 def _over_ranges(better: np.ufunc, values: NDArray[np.generic], start: Ints, stop: Ints, nothing: float) -> NDArray[np.generic]:
@@ -176,9 +190,11 @@ def _over_ranges(better: np.ufunc, values: NDArray[np.generic], start: Ints, sto
     found = np.full(len(start), nothing, dtype=values.dtype)
     some = np.flatnonzero(stop > start)
     if len(some):
-        edges = np.stack([start[some], stop[some]], axis=1).ravel()
-        padded = np.append(values, np.asarray(nothing, dtype=values.dtype))
-        found[some] = better.reduceat(padded, edges)[::2]
+        edges = np.empty(2 * len(some), dtype=np.int64)
+        edges[::2], edges[1::2] = start[some], stop[some]
+        if edges.max() == len(values):
+            values = np.append(values, np.asarray(nothing, dtype=values.dtype))
+        found[some] = better.reduceat(values, edges)[::2]
     return found
 
 

@@ -37,42 +37,48 @@ def limbs(values: Floats, adders: int) -> list[tuple[int, Floats]]:
         exponent -= width
 
 
-def rounded(terms: Sequence[Floats], count: int) -> Floats:
-    """The correctly rounded sum of ``terms``, element by element; ``count`` elements."""
+def rounded(terms: Sequence[Floats], shape: tuple[int, ...]) -> Floats:
+    """The correctly rounded sum of ``terms``, element by element."""
     if not terms:
-        return np.zeros(count)
+        return np.zeros(shape)
     if len(terms) == 1:
         return terms[0]
     if len(terms) == 2:
         return np.asarray(terms[0] + terms[1])
-    return np.fromiter(map(math.fsum, zip(*(term.tolist() for term in terms), strict=True)), dtype=np.float64, count=count)
+    flat = zip(*(term.ravel().tolist() for term in terms), strict=True)
+    return np.fromiter(map(math.fsum, flat), dtype=np.float64, count=terms[0].size).reshape(shape)
 
 
 class PrefixSums:
-    """Sums of ``values[start:stop]`` for any number of ranges, as terms that :func:`rounded` adds up."""
+    """Sums of ``values[start:stop]``, column by column, for any number of ranges, as terms that :func:`rounded` adds up."""
 
     def __init__(self, values: Floats) -> None:
-        self._parts = [
-            (exponent, np.concatenate([[0.0], np.cumsum(integers)])) for exponent, integers in limbs(values, len(values))
-        ]
+        self._parts = []
+        for exponent, integers in limbs(values, len(values)):
+            sums = np.zeros((len(values) + 1, values.shape[1]))
+            np.cumsum(integers, axis=0, out=sums[1:])
+            self._parts.append((exponent, sums))
 
     def terms(self, start: Places, stop: Places) -> list[Floats]:
-        """The exact sums of the ranges as a few terms each."""
+        """The exact sums of the ranges as a few terms each, ranges x columns."""
         return [np.ldexp(sums[stop] - sums[start], exponent) for exponent, sums in self._parts]
 
 
 def group_sums(values: Floats, starts: Places) -> list[Floats]:
-    """The exact sums of the groups that begin at ``starts``, as expansions: first the rounded sums, then the remainders."""
+    """The exact sums, column by column, of the groups of rows that begin at ``starts``, as expansions.
+
+    First the rounded sums, then the remainders.
+    """
     sizes = np.diff(starts, append=len(values))
     terms = [
-        np.ldexp(np.add.reduceat(integers, starts), exponent)
+        np.ldexp(np.add.reduceat(integers, starts, axis=0), exponent)
         for exponent, integers in limbs(values, int(sizes.max(initial=1)))
     ]
     if len(terms) < 2:
-        return terms or [np.zeros(len(starts))]
+        return terms or [np.zeros((len(starts), values.shape[1]))]
     if len(terms) == 2:
         return _two(terms[0], terms[1])
-    return _many(terms, len(starts))
+    return _many(terms)
 
 
 def expansion(values: Sequence[float]) -> list[float]:
@@ -91,10 +97,11 @@ def _two(left: Floats, right: Floats) -> list[Floats]:
     return [total, lost] if lost.any() else [total]
 
 
-def _many(terms: Sequence[Floats], count: int) -> list[Floats]:
-    expansions = [expansion(row) for row in zip(*(term.tolist() for term in terms), strict=True)]
-    levels = [np.zeros(count) for _ in range(max(1, max(map(len, expansions))))]
+def _many(terms: Sequence[Floats]) -> list[Floats]:
+    shape = terms[0].shape
+    expansions = [expansion(row) for row in zip(*(term.ravel().tolist() for term in terms), strict=True)]
+    levels = [np.zeros(len(expansions)) for _ in range(max(1, max(map(len, expansions))))]
     for place, parts in enumerate(expansions):
         for level, part in enumerate(parts):
             levels[level][place] = part
-    return levels
+    return [level.reshape(shape) for level in levels]

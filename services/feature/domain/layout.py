@@ -94,6 +94,16 @@ class Layout:
         return sha256(repr(self).encode()).hexdigest()[:12]
 
     @cached_property
+    def added(self) -> list[int]:
+        """The places of terms that add up."""
+        return [place for place, term in enumerate(self.terms) if term.merge == ADDED]
+
+    @cached_property
+    def nothing(self) -> list[float]:
+        """The figures of no rows."""
+        return [term.nothing for term in self.terms]
+
+    @cached_property
     def place(self) -> dict[Term, int]:
         """Where each term lies."""
         return {term: place for place, term in enumerate(self.terms)}

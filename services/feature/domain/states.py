@@ -18,6 +18,9 @@ from services.feature.domain.layout import ADDED, LEAST, Layout, Term
 from services.feature.domain.views import HOUR_US, MINUTE_US
 
 Ints = NDArray[np.int64]
+BUCKET_BITS = 30
+BUCKET_MIDDLE = 1 << (BUCKET_BITS - 1)
+"""Buckets between 1900 and 2200, counted from 1970, lie within the middle on either side."""
 ALWAYS = -(2**62)
 """``complete_from`` of an entity of which nothing was dropped; ``newest`` of one without facts."""
 
@@ -82,22 +85,34 @@ class States:
 def states_of(layout: Layout, facts: Facts) -> States:
     """The states of entities that have these facts and no others."""
     entities = len(facts.keys)
-    newest = np.full(entities, ALWAYS, dtype=np.int64)
+    no = np.empty(0, dtype=np.int64)
+    cells = Cells(no, no, no, np.empty((0, len(layout.terms))))
+    none = LastFacts(
+        no, no, no, no, np.empty((0, len(layout.last_numbers))), tuple(np.empty(0, dtype=object) for _ in layout.last_texts)
+    )
+    never = np.full(entities, ALWAYS, dtype=np.int64)
+    return with_facts(States(layout, cells, cells, none, never, never.copy()), facts)
+
+
+def with_facts(states: States, facts: Facts) -> States:
+    """The states with more facts of the same entities."""
+    layout = states.layout
+    newest = np.full(len(states), ALWAYS, dtype=np.int64)
     np.maximum.at(newest, facts.entity, facts.event)
     figures = _figures(layout, facts)
     keeps_minutes = bool(layout.minute_reach_us or layout.hour_reach_us)
-    return States(
+    added = States(
         layout,
         _cells(layout, facts, figures, MINUTE_US if keeps_minutes else 0),
         _cells(layout, facts, figures, HOUR_US if layout.hour_reach_us else 0),
         _last_facts(layout, facts),
         newest,
-        np.full(entities, ALWAYS, dtype=np.int64),
+        states.complete_from,
     )
+    return _merged(states, added)
 
 
-def merged(left: States, right: States) -> States:
-    """The states of the same entities with the facts of both."""
+def _merged(left: States, right: States) -> States:
     layout = left.layout
     return States(
         layout,
@@ -173,10 +188,12 @@ def _cells(layout: Layout, facts: Facts, figures: NDArray[np.float64], width_us:
         return Cells(no, no, no, np.empty((0, len(layout.terms))))
     bucket = facts.event // width_us
     visible = np.maximum((bucket + 1) * width_us, facts.known)
-    return _regrouped(layout, Cells(facts.entity, bucket, visible, figures))
+    return Cells(facts.entity, bucket, visible, figures)
 
 
 def _both_cells(left: Cells, right: Cells) -> Cells:
+    if not len(left) or not len(right):
+        return left if len(left) else right
     return Cells(*(np.concatenate([getattr(left, name), getattr(right, name)]) for name in Cells.__slots__))
 
 
@@ -184,7 +201,7 @@ def _regrouped(layout: Layout, cells: Cells) -> Cells:
     """The cells sorted, those of the same entity, bucket and visibility made one (or as few as hold the exact sums)."""
     if len(cells) < 2:
         return cells
-    ordered = cells.take(np.lexsort((cells.visible, cells.bucket, cells.entity)))
+    ordered = _sorted_cells(cells)
     fresh = np.ones(len(ordered), dtype=bool)
     fresh[1:] = (
         (ordered.entity[1:] != ordered.entity[:-1])
@@ -197,38 +214,51 @@ def _regrouped(layout: Layout, cells: Cells) -> Cells:
     head = ordered.take(starts)
     figures = head.figures.copy()
     remainders: list[Cells] = []
+    if added := layout.added:
+        levels = group_sums(ordered.figures[:, added], starts)
+        figures[:, added] = levels[0]
+        remainders = [_remainder(layout, head, level) for level in levels[1:]]
     for place, term in enumerate(layout.terms):
-        values = np.ascontiguousarray(ordered.figures[:, place])
         if term.merge != ADDED:
-            figures[:, place] = (np.minimum if term.merge == LEAST else np.maximum).reduceat(values, starts)
-            continue
-        levels = group_sums(values, starts)
-        figures[:, place] = levels[0]
-        remainders += _remainders(layout, head, place, levels[1:])
+            better = np.minimum if term.merge == LEAST else np.maximum
+            figures[:, place] = better.reduceat(ordered.figures[:, place], starts)
     whole = Cells(head.entity, head.bucket, head.visible, figures)
     if not remainders:
         return whole
     for rest in remainders:
         whole = _both_cells(whole, rest)
-    return whole.take(np.lexsort((whole.visible, whole.bucket, whole.entity)))
+    return _sorted_cells(whole)
 
 
-def _remainders(layout: Layout, head: Cells, place: int, levels: Sequence[NDArray[np.float64]]) -> list[Cells]:
-    """Cells that hold what one float could not of the sums of a term."""
-    found = []
-    for level in levels:
-        rows = np.flatnonzero(level)
-        figures = np.tile(np.array([term.nothing for term in layout.terms]), (len(rows), 1))
-        figures[:, place] = level[rows]
-        found.append(Cells(head.entity[rows], head.bucket[rows], head.visible[rows], figures))
-    return found
+def _sorted_cells(cells: Cells) -> Cells:
+    """By entity, bucket and visibility; fast for two sorted runs."""
+    keys = cell_keys(cells)
+    order = np.argsort(keys, kind="stable")
+    ordered = cells.take(order)
+    keys = keys[order]
+    if ((keys[1:] == keys[:-1]) & (ordered.visible[1:] < ordered.visible[:-1])).any():
+        return cells.take(np.lexsort((cells.visible, keys[np.argsort(order)])))
+    return ordered
+
+
+def cell_keys(cells: Cells) -> Ints:
+    """Numbers that sort as entity and bucket do."""
+    return (cells.entity << BUCKET_BITS) | (cells.bucket + BUCKET_MIDDLE)
+
+
+def _remainder(layout: Layout, head: Cells, level: NDArray[np.float64]) -> Cells:
+    """Cells that hold what one float could not of the sums."""
+    rows = np.flatnonzero(level.any(axis=1))
+    figures = np.tile(np.array(layout.nothing), (len(rows), 1))
+    figures[:, layout.added] = level[rows]
+    return Cells(head.entity[rows], head.bucket[rows], head.visible[rows], figures)
 
 
 def _last_facts(layout: Layout, facts: Facts) -> LastFacts:
     kept = facts if layout.keeps_facts else facts.take(np.zeros(0, dtype=np.int64))
     numbers = kept.numbers[:, [layout.numbers.index(name) for name in layout.last_numbers]]
     texts = tuple(kept.texts[layout.texts.index(name)] for name in layout.last_texts)
-    return _sorted_facts(LastFacts(kept.entity, kept.event, kept.known, kept.seq, numbers, texts))
+    return LastFacts(kept.entity, kept.event, kept.known, kept.seq, numbers, texts)
 
 
 def _both_facts(left: LastFacts, right: LastFacts) -> LastFacts:

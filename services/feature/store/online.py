@@ -7,12 +7,10 @@ there is built from PostgreSQL; an entity without facts gets an empty value for 
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-from redis.exceptions import RedisError
 
-from perennial.errors import Unavailable
+from perennial.errors import PerennialError
 from perennial.runtime.postgres import Postgres
 from services.feature.domain.evaluate import needed_by
 from services.feature.domain.facts import Facts
@@ -20,9 +18,7 @@ from services.feature.domain.packing import packed, version_of
 from services.feature.domain.states import ALWAYS, States, states_of, trimmed
 from services.feature.store import facts as stored_facts
 from services.feature.store.catalog import KnownView
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
+from services.feature.store.valkey import Valkey
 
 EMPTY_S = 600
 _SET = f"""
@@ -44,15 +40,13 @@ for i = 1, #KEYS do
 end
 return #KEYS
 """
-_DEADLINE = "the online store does not answer; try again later"
 
 
 class Online:
     """Packed states by entity."""
 
-    def __init__(self, redis: "Redis", postgres: Postgres, prefix: str, *, slack_us: int, cache_bytes: int) -> None:
-        self._redis, self._postgres, self._prefix, self.slack_us = redis, postgres, prefix, slack_us
-        self._set = redis.register_script(_SET)
+    def __init__(self, valkey: Valkey, postgres: Postgres, prefix: str, *, slack_us: int, cache_bytes: int) -> None:
+        self._valkey, self._postgres, self._prefix, self.slack_us = valkey, postgres, prefix, slack_us
         self._cache = _Cache(cache_bytes)
 
     def name(self, known: KnownView, key: str) -> str:
@@ -78,22 +72,14 @@ class Online:
 
     async def get(self, names: Sequence[str]) -> list[bytes | None]:
         """What is there. Unavailable when the store does not answer."""
-        if not names:
-            return []
-        try:
-            return await self._redis.mget(names)  # type: ignore[no-any-return]
-        except (RedisError, OSError, TimeoutError) as error:
-            raise Unavailable(_DEADLINE) from error
+        return await self._valkey.call("MGET", *names) if names else []
 
     async def put(self, values: Iterable[tuple[str, bytes]]) -> None:
         """Write values over older versions; returns when the store holds them, or newer ones."""
         pairs = list(values)
         if not pairs:
             return
-        try:
-            await self._set(keys=[name for name, _ in pairs], args=[value for _, value in pairs])
-        except (RedisError, OSError, TimeoutError) as error:
-            raise Unavailable(_DEADLINE) from error
+        await self._valkey.run(_SET, [name for name, _ in pairs], [value for _, value in pairs])
         for name, value in pairs:
             self._cache.add(name, value)
 
@@ -116,9 +102,9 @@ class Online:
     async def reachable(self) -> str | None:
         """A readiness condition: None, or what is wrong."""
         try:
-            await self._redis.ping()
-        except (RedisError, OSError, TimeoutError) as error:
-            return f"{type(error).__name__}: {error}"
+            await self._valkey.call("PING")
+        except PerennialError as error:
+            return error.message
         return None
 
     async def rebuilt(self, known: KnownView, keys: Sequence[str]) -> list[bytes]:

@@ -20,7 +20,7 @@ from perennial.runtime.postgres import Postgres, Transaction
 from services.feature.domain.facts import Facts
 from services.feature.domain.packing import packed, unpacked
 from services.feature.domain.positions import new_positions, with_positions
-from services.feature.domain.states import merged, states_of, trimmed
+from services.feature.domain.states import states_of, trimmed, with_facts
 from services.feature.store import facts as stored_facts
 from services.feature.store.catalog import Catalog, KnownView
 from services.feature.store.online import Online
@@ -146,7 +146,7 @@ class Writer:
         rebuilt = await self._online.rebuilt(known, [keys[place] for place in lost]) if lost else []
         fill = _empty(known)
         before = unpacked(known.layout, [base if base is not None else fill for base in bases])
-        after = trimmed(merged(before, states_of(known.layout, part.facts)), self._online.slack_us)
+        after = trimmed(with_facts(before, part.facts), self._online.slack_us)
         values = packed(after, versions)
         for place, value in zip(lost, rebuilt, strict=True):
             values[place] = value
