@@ -1,0 +1,5 @@
+"""``python -m perennial.cli``."""
+
+from perennial.cli.app import main
+
+main()
