@@ -61,7 +61,11 @@ class Queries:
     """asyncpg's questions and commands, with failures of the database translated."""
 
     def __init__(self, target: Any) -> None:
-        self._target = target
+        self.__target = target
+
+    @property
+    def _target(self) -> Any:
+        return self.__target
 
     async def execute(self, query: str, *args: Any) -> str:
         """Run a command; asyncpg's status text."""
@@ -161,7 +165,7 @@ _AMBIENT: ContextVar[Transaction | None] = ContextVar("perennial_transaction", d
 
 
 class Postgres(Queries):
-    """A service's database. Its queries outside a transaction see committed rows only."""
+    """A service's database. Queries see committed rows, and within a request that has a request id its own as well."""
 
     def __init__(self, dsn: str, *, schema: str, source: str, pool_size: int = 8) -> None:
         self.dsn = dsn
@@ -176,6 +180,11 @@ class Postgres(Queries):
             max_inactive_connection_lifetime=300.0, init=_prepared, reset=_nothing, server_settings=self.session(),
         )  # fmt: skip
         super().__init__(self.pool)
+
+    @property
+    def _target(self) -> Any:
+        ambient = _AMBIENT.get()
+        return super()._target if ambient is None or not ambient.open else ambient.connection
 
     def session(self) -> dict[str, str]:
         """The settings of every session of this service."""
