@@ -11,14 +11,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import uvloop
-
 from perennial.runtime import secrets
 from perennial.runtime.config import ServiceConfig
 from perennial.runtime.methods import Methods
 from perennial.runtime.tokens import ServiceKey, Verifier
+
 from tests.runtime.echo import SERVICE, Echo, EchoRequest
 
 ROUNDS, CALLS, CALLERS = 30, 300, 16
@@ -52,6 +53,8 @@ async def main() -> None:
     body = EchoRequest(text="x" * 200).SerializeToString()
     metadata = (("authorization", f"Bearer {config.secret('admin_token', 'admin-token')}"),)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        floor: Any
+        ours: Any
         floor, ours = channel.unary_unary("/bench.Empty/Call"), channel.unary_unary("/tests.EchoService/Single")
         times: dict[str, list[float]] = {"floor": [], "ours": []}
         cpu = {"floor": 0.0, "ours": 0.0}
@@ -65,17 +68,18 @@ async def main() -> None:
                         times[name].append(time.perf_counter() - begin)
                 used = resource.getrusage(resource.RUSAGE_SELF)
 
-                async def caller(call=call) -> None:  # type: ignore[no-untyped-def]
+                async def caller(call: Any = call) -> None:
                     for _ in range(CALLS // CALLERS):
                         await call(body, metadata=metadata)
 
                 await asyncio.gather(*(caller() for _ in range(CALLERS)))
                 after = resource.getrusage(resource.RUSAGE_SELF)
                 cpu[name] += after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    a, b = statistics.median(times["ours"]), statistics.median(times["floor"])
-    print(f"S01w  wrapper p50, one caller, µs            {a * 1e6:7.1f} {b * 1e6:7.1f}  {a / b:.3f}")
-    n = ROUNDS * (CALLS // CALLERS) * CALLERS
-    print(f"S02w  wrapper CPU a call, 16 callers, µs     {cpu['ours'] / n * 1e6:7.1f} {cpu['floor'] / n * 1e6:7.1f}  {cpu['ours'] / cpu['floor']:.3f}")
+    a, b = statistics.median(times["ours"]) * 1e6, statistics.median(times["floor"]) * 1e6
+    print(f"S01w  wrapper p50, one caller, µs            {a:7.1f} {b:7.1f}  {a / b:.3f}")
+    n = ROUNDS * (CALLS // CALLERS) * CALLERS / 1e6
+    a, b = cpu["ours"] / n, cpu["floor"] / n
+    print(f"S02w  wrapper CPU a call, 16 callers, µs     {a:7.1f} {b:7.1f}  {a / b:.3f}")
     await server.stop(None)
 
 

@@ -103,7 +103,7 @@ class DeadlineExceeded(PerennialError):
 
 
 class Unimplemented(PerennialError):
-    """This service does not offer that."""
+    """The service does not offer that."""
 
     status = "UNIMPLEMENTED"
 

@@ -33,7 +33,10 @@ PREDICTION_LATENCY = Metric(
 )
 MODEL_MEMORY = Metric("ml_model_memory_usage_bytes", "gauge", "Memory held by a loaded model", ("model", "version"))
 FEATURE_DRIFT = Metric(
-    "ml_feature_drift_score", "gauge", "Drift statistic of a column in the last closed window", ("deployment", "feature", "method")
+    "ml_feature_drift_score",
+    "gauge",
+    "Drift statistic of a column in the last closed window",
+    ("deployment", "feature", "method"),
 )
 SYSTEM_CPU = Metric("ml_system_cpu_usage_percent", "gauge", "CPU of this process since the last scrape, 100 = one core")
 
@@ -63,7 +66,9 @@ SPOOL_PENDING = Metric("perennial_spool_pending_rows", "gauge", "Rows in the spo
 SPOOL_BYTES = Metric("perennial_spool_bytes", "gauge", "Bytes of spool segments on disk")
 SNAPSHOT_AGE = Metric("perennial_snapshot_age_seconds", "gauge", "Age of the routing snapshot in use")
 MODELS_LOADED = Metric("perennial_models_loaded", "gauge", "Model versions loaded in this process")
-SHADOW_DROPPED = Metric("perennial_shadow_dropped_total", "counter", "Shadow rows dropped by a full queue", ("deployment", "version"))
+SHADOW_DROPPED = Metric(
+    "perennial_shadow_dropped_total", "counter", "Shadow rows dropped by a full queue", ("deployment", "version")
+)
 VARIANT_CUT = Metric("perennial_variant_cut_total", "counter", "Variants cut by a guardrail", ("deployment", "version", "reason"))
 TRAFFIC_SHARE = Metric("perennial_traffic_share", "gauge", "Share of traffic by variant, 0 to 1", _VARIANT)
 ROLLOUT_STEP = Metric("perennial_rollout_traffic_percent", "gauge", "Traffic given to the challenger", ("deployment", "version"))
@@ -75,7 +80,9 @@ STREAM_GAPS = Metric("perennial_stream_gap_rows_total", "counter", "Rows missing
 OUTCOMES_JOINED = Metric("perennial_outcomes_joined_total", "counter", "Outcomes matched with their prediction", ("deployment",))
 WATERMARK = Metric("perennial_watermark_timestamp_seconds", "gauge", "Watermark of a deployment", ("deployment", "kind"))
 WINDOWS_CLOSED = Metric("perennial_windows_closed_total", "counter", "Windows closed", ("deployment",))
-FEATURES_DRIFTED = Metric("perennial_features_drifted", "gauge", "Columns past their threshold in the last window", ("deployment",))
+FEATURES_DRIFTED = Metric(
+    "perennial_features_drifted", "gauge", "Columns past their threshold in the last window", ("deployment",)
+)
 PERFORMANCE = Metric("perennial_performance", "gauge", "A performance figure of the last closed block", ("deployment", "metric"))
 RETRAININGS = Metric("perennial_retrainings_requested_total", "counter", "Retrainings asked for", ("deployment", "reason"))
 ALERTS = Metric("perennial_alerts_raised_total", "counter", "Alerts raised", ("severity",))

@@ -19,7 +19,7 @@ class Topic:
     key: str
     """What the key of a record names."""
     types: tuple[str, ...] = ()
-    """Messages of events.proto that travel here."""
+    """Messages of events.proto that travel here; none yet for a topic whose service is still to come."""
     compacted: bool = False
 
     @property
@@ -47,18 +47,18 @@ MONITORING = Topic(
     ("DriftDetected", "DriftResolved", "VariantsCompared", "QualityIncident"),
 )  # fmt: skip
 RETRAINING = Topic("perennial.retraining", 3, _MONTH, "model", ("RetrainingRequested", "RetrainingDeclined"))
-TRAINING = Topic("perennial.training", 6, _MONTH, "job", ("JobStateChanged", "MetricsLogged", "TrialFinished"))
+TRAINING = Topic("perennial.training", 6, _MONTH, "job", ("JobStateChanged", "MetricsLogged"))
 MODELS = Topic(
     "perennial.models", 3, _MONTH, "model",
     ("ModelVersionRegistered", "StageChanged", "AliasMoved", "ApprovalDecided"),
 )  # fmt: skip
 DEPLOYMENTS = Topic(
     "perennial.deployments", 3, _MONTH, "deployment",
-    ("RolloutStepped", "Promoted", "RolledBack", "RolloutDeclined", "ExperimentConcluded"),
+    ("RolloutStepped", "Promoted", "RolledBack", "RolloutDeclined"),
 )  # fmt: skip
 DEPLOYMENT_STATE = Topic("perennial.deployment-state", 1, None, "deployment", ("DeploymentStateChanged",), compacted=True)
-EXPLANATIONS = Topic("perennial.explanations", 6, _WEEK, "stream", ("ExplanationRequested", "ExplanationReady"))
-ALERTS = Topic("perennial.alerts", 3, _MONTH, "alert", ("AlertRaised", "AlertResolved"))
+EXPLANATIONS = Topic("perennial.explanations", 6, _WEEK, "stream")
+ALERTS = Topic("perennial.alerts", 3, _MONTH, "alert")
 AUDIT = Topic("perennial.audit", 1, None, "service", ("AuditHead",))
 
 PRIMARY: tuple[Topic, ...] = (

@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 import pytest
-
 from perennial.runtime import secrets
 from perennial.runtime.config import ServiceConfig
 from perennial.runtime.service import Runtime
+
 from tests.runtime.echo import SERVICE, Echo, EchoResponse
 
 NAMESPACE = f"rt{uuid.uuid4().hex[:6]}"
@@ -44,7 +44,9 @@ class Trial:
     def bearer(self, token: str) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {token}"),)
 
-    def call(self, method: str, shape: str = "unary_unary", service: str = "tests.EchoService", answer: Any = EchoResponse) -> Any:
+    def call(
+        self, method: str, shape: str = "unary_unary", service: str = "tests.EchoService", answer: Any = EchoResponse
+    ) -> Any:
         made = getattr(self.channel, shape)
         return made(f"/{service}/{method}", request_serializer=as_bytes, response_deserializer=answer.FromString)
 
@@ -58,11 +60,11 @@ Start = Callable[..., Awaitable[Trial]]
 
 @pytest.fixture
 async def start(secrets_dir: Path, tmp_path: Path) -> AsyncIterator[Start]:
-    """Start a trial service: ``await start(act, build=…, service="name", **settings)``."""
+    """Makes running services: of an act, what else to build, a name and settings."""
     running: list[Trial] = []
 
     async def make(act: Any, *, build: Any = None, service: str = "", **settings: Any) -> Trial:
-        config = type("OneConfig", (TrialConfig,), {"service": service or f"s{uuid.uuid4().hex[:8]}", "__annotations__": {}})
+        config: Any = type("OneConfig", (TrialConfig,), {"service": service or f"s{uuid.uuid4().hex[:8]}", "__annotations__": {}})
         given = {"namespace": NAMESPACE, "kafka_partitions": 2, "secrets_dir": secrets_dir, "port": 0, "data_dir": tmp_path}
         runtime = Runtime(config.load(**{**given, **settings}))
 

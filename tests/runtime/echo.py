@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
 from perennial.v1 import access_pb2
 
 _FILE = "tests/echo.proto"
@@ -25,7 +24,11 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     service = file.service.add(name="EchoService")
     for name, (up, down) in _SHAPES.items():
         method = service.method.add(
-            name=name, input_type=".tests.EchoRequest", output_type=".tests.EchoResponse", client_streaming=up, server_streaming=down
+            name=name,
+            input_type=".tests.EchoRequest",
+            output_type=".tests.EchoResponse",
+            client_streaming=up,
+            server_streaming=down,
         )
         access = method.options.Extensions[access_pb2.access]
         if name == "Public":
@@ -60,19 +63,19 @@ class Echo:
     def __init__(self, act: Act) -> None:
         self.act = act
 
-    async def Single(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def Single(self, request: Any, context: Any) -> Any:
         return EchoResponse(text=await self.act(request))
 
     Closed = Single
     Public = Single
 
-    async def Down(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def Down(self, request: Any, context: Any) -> AsyncIterator[Any]:
         for _ in range(2):
             yield EchoResponse(text=await self.act(request))
 
-    async def Up(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+    async def Up(self, request_iterator: Any, context: Any) -> Any:
         return EchoResponse(text=",".join([await self.act(request) async for request in request_iterator]))
 
-    async def Both(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def Both(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         async for request in request_iterator:
             yield EchoResponse(text=await self.act(request))

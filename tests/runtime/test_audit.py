@@ -2,9 +2,9 @@
 
 import grpc
 import pytest
-
 from perennial.runtime import audit, audit_heads
 from perennial.v1 import platform_pb2 as pb
+
 from tests.runtime.conftest import Start, Trial
 
 PLATFORM = "perennial.v1.PlatformService"

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from perennial.runtime import secrets
 from perennial.runtime.config import ServiceConfig, setting
 
@@ -35,9 +34,13 @@ def test_the_order_of_the_sources(clean: Path, monkeypatch: pytest.MonkeyPatch) 
     """Scoped name, common name, plain name, then the same in the file, then the default."""
     assert OvenConfig.load().degrees == 180
     for place, name, value in [
-        ("file", "OVEN_DEGREES", 1), ("file", "PERENNIAL_DEGREES", 2), ("file", "PERENNIAL_OVEN__DEGREES", 3),
-        ("environment", "OVEN_DEGREES", 4), ("environment", "PERENNIAL_DEGREES", 5), ("environment", "PERENNIAL_OVEN__DEGREES", 6),
-    ]:  # fmt: skip
+        ("file", "OVEN_DEGREES", 1),
+        ("file", "PERENNIAL_DEGREES", 2),
+        ("file", "PERENNIAL_OVEN__DEGREES", 3),
+        ("environment", "OVEN_DEGREES", 4),
+        ("environment", "PERENNIAL_DEGREES", 5),
+        ("environment", "PERENNIAL_OVEN__DEGREES", 6),
+    ]:
         if place == "file":
             with (clean / "env").open("a") as file:
                 file.write(f"{name}={value}\n")
@@ -89,7 +92,11 @@ def test_missing_secrets_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         NeedsAll.load()
     said = capsys.readouterr().err
     assert end.value.code == 2
-    for name in ("PERENNIAL_ALL__DATABASE_URL / PERENNIAL_DATABASE_URL / DATABASE_URL", "PERENNIAL_ADMIN_TOKEN", "service-key is not there"):
+    for name in (
+        "PERENNIAL_ALL__DATABASE_URL / PERENNIAL_DATABASE_URL / DATABASE_URL",
+        "PERENNIAL_ADMIN_TOKEN",
+        "service-key is not there",
+    ):
         assert name in said
 
 

@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-
 from perennial import topics
 from perennial.runtime import deadletters
 from perennial.runtime.events import Event, Received, Refused, current_event, headers_of, new_id
 from perennial.runtime.kafka import ensure_topics
 from perennial.v1 import events_pb2
+
 from tests.runtime.conftest import Start, Trial
 
 
@@ -67,7 +67,12 @@ async def test_events_come_in_order_and_are_told_in_full(start: Start) -> None:
     await until(lambda: len(reader.got) == 20)
     assert reader.subjects == [str(number) for number in range(20)]
     last = reader.got[-1]
-    assert (last.type, last.aggregate, last.aggregate_version, last.source) == ("DriftDetected", "a", 19, trial.runtime.bus.source)
+    assert (last.type, last.aggregate, last.aggregate_version, last.source) == (
+        "DriftDetected",
+        "a",
+        19,
+        trial.runtime.bus.source,
+    )
     assert last.headers["ce_rows"] == b"19"
     assert last.correlation_id == last.causation_id == last.id
 

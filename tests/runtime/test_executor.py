@@ -6,7 +6,6 @@ import signal
 import time
 
 import pytest
-
 from perennial.errors import DeadlineExceeded, NotFound, Unavailable
 from perennial.runtime.executor import Executor
 

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-
 from perennial.errors import Aborted
 from perennial.runtime.leases import Leases
+
 from tests.runtime.conftest import Start
 
 

@@ -4,9 +4,9 @@ import uuid
 from pathlib import Path
 
 import pytest
-
 from perennial.errors import InvalidArgument, NotFound, Unavailable
 from perennial.runtime.objects import FolderObjects, Objects, S3Objects, content_key, open_objects
+
 from tests.runtime.conftest import NAMESPACE, TrialConfig
 
 

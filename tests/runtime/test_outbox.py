@@ -11,10 +11,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-
 from perennial import topics
 from perennial.runtime.bus import Bus
 from perennial.runtime.kafka import ensure_topics, started
+
 from tests.runtime.conftest import NAMESPACE
 from tests.runtime.program import Config
 
@@ -22,7 +22,9 @@ from tests.runtime.program import Config
 @pytest.fixture
 async def settings(secrets_dir: Path, request: pytest.FixtureRequest) -> Config:
     """A namespace of its own, so that a killed program's rows are this test's."""
-    settings = Config.load(namespace=f"{NAMESPACE}k{abs(hash(request.node.name)) % 1000}", kafka_partitions=2, secrets_dir=secrets_dir)
+    settings = Config.load(
+        namespace=f"{NAMESPACE}k{abs(hash(request.node.name)) % 1000}", kafka_partitions=2, secrets_dir=secrets_dir
+    )
     await ensure_topics(settings, [topics.MONITORING, topics.AUDIT])
     return settings
 
@@ -86,7 +88,14 @@ async def on_topic(settings: Config) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize(
-    "point", ["outbox.after_send:1", "outbox.after_send:3", "outbox.after_delete:2", "transaction.before_commit:4", "transaction.after_commit:5"]
+    "point",
+    [
+        "outbox.after_send:1",
+        "outbox.after_send:3",
+        "outbox.after_delete:2",
+        "transaction.before_commit:4",
+        "transaction.after_commit:5",
+    ],
 )  # F02
 async def test_a_kill_loses_nothing_and_repeats_keep_their_id(settings: Config, tables: Any, point: str) -> None:
     """Killed at a durable step: every committed event is on the topic, and what is there twice has one id."""

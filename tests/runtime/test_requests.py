@@ -5,8 +5,8 @@ from typing import Any
 
 import grpc
 import pytest
-
 from perennial.errors import NotFound
+
 from tests.runtime.conftest import Start, Trial
 from tests.runtime.echo import EchoRequest
 

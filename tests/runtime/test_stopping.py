@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import httpx
 from grpc_health.v1 import health_pb2
-
 from perennial.errors import PerennialError
+
 from tests.runtime.conftest import Start, Trial
 from tests.runtime.echo import EchoRequest
 
@@ -142,7 +142,10 @@ async def test_reflection_is_there_in_development_only(start: Start) -> None:
     for environment, there in (("development", True), ("production", False)):
         trial = await start(nothing, environment=environment)
         call = trial.call(
-            "ServerReflectionInfo", "stream_stream", service="grpc.reflection.v1alpha.ServerReflection", answer=pb.ServerReflectionResponse
+            "ServerReflectionInfo",
+            "stream_stream",
+            service="grpc.reflection.v1alpha.ServerReflection",
+            answer=pb.ServerReflectionResponse,
         )
         try:
             names = {one.name async for answer in call(ask()) for one in answer.list_services_response.service}

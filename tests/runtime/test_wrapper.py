@@ -7,11 +7,11 @@ from typing import Any
 import grpc
 import jwt
 import pytest
-
 from perennial.errors import BY_STATUS, NotFound
 from perennial.runtime.access import NoPolicy
 from perennial.runtime.identity import caller
 from perennial.runtime.tokens import KnownKey, digest_of
+
 from tests.runtime.conftest import Start, Trial
 from tests.runtime.echo import BARE, Echo, EchoRequest
 
@@ -107,7 +107,9 @@ async def test_a_public_method_needs_no_token_but_refuses_a_wrong_one(start: Sta
     """A caller that shows a bad token is told so."""
     trial = await start(echo)
     assert await called(trial, "Public", EchoRequest(text="x"), ()) == ["x by anonymous"]
-    assert (await refused(trial, "Public", EchoRequest(text="x"), trial.bearer("nonsense"))).code() is grpc.StatusCode.UNAUTHENTICATED
+    assert (
+        await refused(trial, "Public", EchoRequest(text="x"), trial.bearer("nonsense"))
+    ).code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("change", [{"exp": 1}, {"aud": "perennial:elsewhere"}, {"iss": "somebody"}, {"sub": None}])

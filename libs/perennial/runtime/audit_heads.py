@@ -5,6 +5,7 @@ no longer fits the heads that others keep.
 """
 
 import asyncio
+from typing import Any
 
 from perennial.runtime import telemetry
 from perennial.runtime.bus import Bus
@@ -64,11 +65,12 @@ async def read(bus: Bus, key: ServiceKey) -> dict[int, bytes]:
     return heads
 
 
-def _note(heads: dict[int, bytes], record, service: str, key: ServiceKey) -> None:  # type: ignore[no-untyped-def]
+def _note(heads: dict[int, bytes], record: Any, service: str, key: ServiceKey) -> None:
     try:
         head = decode(dict(record.headers), record.value or b"")
     except Undecodable:
         return
-    if isinstance(head, events_pb2.AuditHead) and head.service == service:
-        if key.verifies(_signed(service, head.sequence, head.hash), head.signature):
-            heads.setdefault(head.sequence, bytes.fromhex(head.hash))
+    if not isinstance(head, events_pb2.AuditHead) or head.service != service:
+        return
+    if key.verifies(_signed(service, head.sequence, head.hash), head.signature):
+        heads.setdefault(head.sequence, bytes.fromhex(head.hash))

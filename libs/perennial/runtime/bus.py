@@ -48,17 +48,13 @@ class Bus:
         self._closing: set[asyncio.Task[None]] = set()
         self._stopped = False
 
-    async def produce(
-        self, topic: Topic, *, key: bytes, value: bytes, headers: Headers, deadline_s: float = DEADLINE_S
-    ) -> None:
+    async def produce(self, topic: Topic, *, key: bytes, value: bytes, headers: Headers, deadline_s: float = DEADLINE_S) -> None:
         """Return after the broker's acknowledgement; ``Unavailable`` when there is none in time (it may still come)."""
         failed = await self.produce_many(topic, [Outgoing(key, value, headers)], deadline_s=deadline_s)
         if failed:
             raise Unavailable(f"{topic.name}: no acknowledgement from Kafka at {self.config.kafka_bootstrap} in {deadline_s:g} s")
 
-    async def produce_many(
-        self, topic: Topic, records: Sequence[Outgoing], *, deadline_s: float = DEADLINE_S
-    ) -> list[int]:
+    async def produce_many(self, topic: Topic, records: Sequence[Outgoing], *, deadline_s: float = DEADLINE_S) -> list[int]:
         """Send in order, pipelined; the indexes of the records that were not acknowledged in time."""
         return await self.send([(topic.name, record) for record in records], deadline_s=deadline_s)
 
@@ -77,7 +73,7 @@ class Bus:
             async with asyncio.timeout(deadline_s):
                 producer = await self._ready()
                 for name, record in records:
-                    pending.append(  # noqa: PERF401 each send awaits room in the producer
+                    pending.append(
                         await producer.send(
                             self.config.prefixed(name), value=record.value, key=record.key, headers=record.headers
                         )

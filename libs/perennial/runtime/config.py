@@ -153,7 +153,7 @@ class ServiceConfig(BaseSettings):
 
     @property
     def schema_name(self) -> str:
-        """This service's schema in PostgreSQL."""
+        """The service's schema in PostgreSQL."""
         return self.prefixed(self.service).replace(".", "_").replace("-", "_")
 
     @property
@@ -196,7 +196,7 @@ def names_of(config: type[ServiceConfig], field: str) -> str:
 class _Environment(PydanticBaseSettingsSource):
     """The environment and the env file, in the order the module names."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 pydantic asks for it
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -211,7 +211,7 @@ class _Environment(PydanticBaseSettingsSource):
                 found[name] = self._prepared(name, field, value)
         for source in sources:
             for variable in source:
-                rest = _normal(variable[len(scope):]).lower() if variable.startswith(scope) else ""
+                rest = _normal(variable[len(scope) :]).lower() if variable.startswith(scope) else ""
                 if rest and rest not in config.model_fields:
                     found.setdefault(rest, source[variable])  # refused as unknown, with a suggestion
         return found
@@ -247,7 +247,6 @@ def _complaint(config: type[ServiceConfig], item: Any) -> str:
 
 
 def _refuse(config: type[ServiceConfig], complaints: list[str]) -> NoReturn:
-    print(f"{config.service} cannot start; {len(complaints)} settings are wrong or missing:", file=sys.stderr)
-    for line in complaints:
-        print(f"  {line}", file=sys.stderr)
+    lines = [f"{config.service} cannot start; {len(complaints)} settings are wrong or missing:", *complaints]
+    sys.stderr.write("\n  ".join(lines) + "\n")
     sys.exit(_EXIT_CONFIGURATION)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from perennial import metrics
 from perennial.runtime import crash, events, telemetry, tracing
 from perennial.runtime.bus import Bus
-from perennial.runtime.kafka import started
 from perennial.runtime.events import Received, Refused, Undecodable
+from perennial.runtime.kafka import started
 from perennial.topics import Topic
 
 if TYPE_CHECKING:
@@ -67,9 +67,6 @@ class Consumer:
                 with tracing.span(f"{self._topic.name} {event.type}"):
                     await self._handle(event)
                 crash.point("consumer.after_handle")
-                self.problem = None
-                self._consumed.inc()
-                return
             except Refused as error:
                 await self._bury(record, str(error), attempts)
                 return
@@ -77,6 +74,10 @@ class Consumer:
                 self._retried.inc()
                 self.problem = f"{event.type} {event.id}: {type(error).__name__}: {error}"
                 _LOG.warning("an event is tried again", type=event.type, id=event.id, attempts=attempts, exc_info=error)
+            else:
+                self.problem = None
+                self._consumed.inc()
+                return
             await asyncio.sleep(delay)
             delay = min(delay * 2, 10.0)
 
@@ -204,7 +205,7 @@ def _listener(session: _Session) -> Any:
         async def on_partitions_revoked(self, revoked: Any) -> None:
             await session.revoked(revoked)
 
-        async def on_partitions_assigned(self, assigned: Any) -> None:
+        async def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002 aiokafka asks for it
             return None
 
     return Listener()

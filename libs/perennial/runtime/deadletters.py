@@ -119,10 +119,18 @@ def _letter(topic: Topic, record: Any) -> DeadLetter:
     headers = dict(record.headers)
 
     def fact(name: str, default: str = "") -> str:
-        return headers.get(f"dlq_{name}", default.encode()).decode("utf-8", "replace")
+        return str(headers.get(f"dlq_{name}", default.encode()).decode("utf-8", "replace"))
 
     return DeadLetter(
-        topic=topic, partition=record.partition, offset=record.offset, reason=fact("reason"), attempts=int(fact("attempts", "0")),
-        group=fact("group"), origin=(int(fact("partition", "-1")), int(fact("offset", "-1"))),
-        at=datetime.fromtimestamp(record.timestamp / 1000, UTC), key=record.key or b"", value=record.value or b"", headers=headers,
-    )  # fmt: skip
+        topic=topic,
+        partition=record.partition,
+        offset=record.offset,
+        reason=fact("reason"),
+        attempts=int(fact("attempts", "0")),
+        group=fact("group"),
+        origin=(int(fact("partition", "-1")), int(fact("offset", "-1"))),
+        at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        key=record.key or b"",
+        value=record.value or b"",
+        headers=headers,
+    )

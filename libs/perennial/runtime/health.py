@@ -40,13 +40,13 @@ class Health:
             self._ended = True
             self._changed.notify_all()
 
-    async def Check(self, request: Any, context: Any) -> pb.HealthCheckResponse:  # noqa: ARG002, N802
+    async def Check(self, request: Any, context: Any) -> pb.HealthCheckResponse:  # noqa: ARG002
         """The status now."""
         if request.service not in self.names:
             raise NotFound(f"no service {request.service}")
         return pb.HealthCheckResponse(status=self._status)
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[pb.HealthCheckResponse]:  # noqa: ARG002, N802
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[pb.HealthCheckResponse]:  # noqa: ARG002
         """The status now and at every change."""
         known = request.service in self.names
         told = None

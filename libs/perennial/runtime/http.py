@@ -46,7 +46,7 @@ class StatusPort:
             writer.close()
 
     async def _page(self, request: list[str]) -> tuple[str, str, bytes]:
-        if len(request) < 2 or request[0] != "GET":  # noqa: PLR2004 method and path
+        if len(request) < 2 or request[0] != "GET":
             return "405 Method Not Allowed", "text/plain", b"only GET is answered here\n"
         path, _, query = request[1].partition("?")
         if path == "/metrics":

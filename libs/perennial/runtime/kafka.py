@@ -10,8 +10,11 @@ from perennial.topics import TOPICS, Topic
 
 
 def connection_settings(config: ServiceConfig) -> dict[str, Any]:
-    """aiokafka's arguments for this configuration's broker, TLS and password."""
-    settings: dict[str, Any] = {"bootstrap_servers": config.kafka_bootstrap.split(","), "client_id": f"perennial-{config.service}"}
+    """Aiokafka's arguments for this configuration's broker, TLS and password."""
+    settings: dict[str, Any] = {
+        "bootstrap_servers": config.kafka_bootstrap.split(","),
+        "client_id": f"perennial-{config.service}",
+    }
     secure = config.kafka_ca_file is not None
     if secure:
         settings["ssl_context"] = ssl.create_default_context(cafile=str(config.kafka_ca_file))
@@ -48,7 +51,9 @@ async def ensure_topics(config: ServiceConfig, topics: Iterable[Topic] = TOPICS)
         present = set(await admin.list_topics())
         missing = [topic for topic in topics if config.prefixed(topic.name) not in present]
         wanted = [
-            NewTopic(config.prefixed(topic.name), _partitions(config, topic), config.kafka_replication, topic_configs=_configs(topic))
+            NewTopic(
+                config.prefixed(topic.name), _partitions(config, topic), config.kafka_replication, topic_configs=_configs(topic)
+            )
             for topic in missing
         ]
         if wanted:

@@ -17,7 +17,11 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from perennial.errors import (
-    InvalidArgument, PerennialError, PermissionDenied, ResourceExhausted, from_status,
+    InvalidArgument,
+    PerennialError,
+    PermissionDenied,
+    ResourceExhausted,
+    from_status,
 )  # fmt: skip
 from perennial.runtime import identity, requests, telemetry, tracing
 from perennial.runtime.access import policy_of
@@ -109,7 +113,7 @@ class _Method:
             kind = "an async generator" if descriptor.server_streaming else "an async function"
             raise TypeError(f"{type(servicer).__name__}.{descriptor.name} must be {kind}")
 
-    def registered(self) -> grpc.RpcMethodHandler:
+    def registered(self) -> Any:
         """The handler gRPC calls with bytes."""
         make = {
             (False, False): grpc.unary_unary_rpc_method_handler,
@@ -117,7 +121,7 @@ class _Method:
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[self._streams]
-        behaviour = self._streaming if self._streams[1] else self._traced if tracing.enabled() else self._single
+        behaviour: Any = self._streaming if self._streams[1] else self._traced if tracing.enabled() else self._single
         if self._streams == (False, False) and not tracing.enabled():
             behaviour = self._fast()
         return make(behaviour)
@@ -169,7 +173,7 @@ class _Method:
         self._stats.open += 1
         try:
             who = await self._methods.admit(self, context.invocation_metadata())
-            message = self._each(request) if self._streams[0] else self.parsed(request)
+            message: Any = self._each(request) if self._streams[0] else self.parsed(request)
             if self.keeps_answers and message.request_id:
                 answer = await self._kept(message, context, who)
             else:

@@ -99,5 +99,8 @@ async def _apply(connection: Any, migration: Migration) -> None:
     async with connection.transaction():
         await connection.execute(migration.text)
         await connection.execute(
-            "insert into migrations (origin, name, sha256) values ($1, $2, $3)", migration.origin, migration.name, migration.sha256
+            "insert into migrations (origin, name, sha256) values ($1, $2, $3)",
+            migration.origin,
+            migration.name,
+            migration.sha256,
         )

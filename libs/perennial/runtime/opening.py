@@ -5,7 +5,9 @@ from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from perennial.runtime import audit_heads, kafka as brokers, migrations, requests, telemetry
+from perennial.runtime import audit_heads, migrations, requests, telemetry
+from perennial.runtime import kafka as brokers
+from perennial.runtime.background import Run
 from perennial.runtime.leases import Leases
 from perennial.runtime.outbox import Relay
 from perennial.runtime.platform import Platform
@@ -52,7 +54,9 @@ async def database(runtime: "Runtime", folder: Path | None) -> tuple[Postgres, L
     runtime.background("migrations", finish)
     runtime.background("outbox relay", _once_ready(postgres, relay.run))
     runtime.background("housekeeping", _once_ready(postgres, lambda: _housekeeping(postgres)))
-    runtime.background("audit heads", _once_ready(postgres, lambda: audit_heads.publish(postgres, runtime.bus, runtime.key, leases)))
+    runtime.background(
+        "audit heads", _once_ready(postgres, lambda: audit_heads.publish(postgres, runtime.bus, runtime.key, leases))
+    )
     runtime.condition("database", postgres.reachable)
     runtime.on_stop("producers", relay.drain)
     return postgres, leases
@@ -89,7 +93,13 @@ async def _migrated(postgres: Postgres, folder: Path | None) -> None:
     while True:
         try:
             await migrations.migrate(postgres, folder)
-        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.PostgresConnectionError,
+            asyncpg.CannotConnectNowError,
+            asyncpg.TooManyConnectionsError,
+        ) as error:
             _LOG.warning("the database cannot be reached", error=f"{type(error).__name__}: {error}")
         else:
             return
@@ -97,7 +107,7 @@ async def _migrated(postgres: Postgres, folder: Path | None) -> None:
         pause = min(pause * 2, 5.0)
 
 
-def _once_ready(postgres: Postgres, run):  # type: ignore[no-untyped-def]
+def _once_ready(postgres: Postgres, run: Run) -> Run:
     async def waited() -> None:
         await postgres.ready.wait()
         await run()

@@ -97,11 +97,13 @@ class Relay:
         """Be woken by other processes' commits; without a connection the poll does it."""
         while True:
             try:
-                connection = await asyncpg.connect(self._postgres.dsn, timeout=CONNECT_S, server_settings=self._postgres.session())
+                connection = await asyncpg.connect(
+                    self._postgres.dsn, timeout=CONNECT_S, server_settings=self._postgres.session()
+                )
                 try:
                     await connection.add_listener(self._postgres.channel, lambda *_: self._wake.set())
                     gone = asyncio.Event()
-                    connection.add_termination_listener(lambda _: gone.set())
+                    connection.add_termination_listener(lambda _, gone=gone: gone.set())
                     await gone.wait()
                 finally:
                     connection.terminate()

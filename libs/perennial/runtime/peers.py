@@ -17,7 +17,6 @@ from perennial.runtime import telemetry, tracing
 if TYPE_CHECKING:
     from perennial.runtime.config import ServiceConfig
     from perennial.v1 import (
-        explainer_pb2_grpc,
         feature_pb2_grpc,
         monitor_pb2_grpc,
         registry_pb2_grpc,
@@ -51,34 +50,34 @@ class Peers:
     @property
     def registry(self) -> "registry_pb2_grpc.RegistryServiceAsyncStub":
         """Models, versions, aliases, events, API keys."""
-        return cast("Any", self.peer("registry"))
+        return cast("registry_pb2_grpc.RegistryServiceAsyncStub", self.peer("registry"))
 
     @property
     def feature(self) -> "feature_pb2_grpc.FeatureServiceAsyncStub":
         """Features online and point in time."""
-        return cast("Any", self.peer("feature"))
+        return cast("feature_pb2_grpc.FeatureServiceAsyncStub", self.peer("feature"))
 
     @property
     def trainer(self) -> "trainer_pb2_grpc.TrainerServiceAsyncStub":
         """Jobs and runs."""
-        return cast("Any", self.peer("trainer"))
+        return cast("trainer_pb2_grpc.TrainerServiceAsyncStub", self.peer("trainer"))
 
     @property
     def serving(self) -> "serving_pb2_grpc.ServingServiceAsyncStub":
         """Deployments and predictions."""
-        return cast("Any", self.peer("serving"))
+        return cast("serving_pb2_grpc.ServingServiceAsyncStub", self.peer("serving"))
 
     @property
     def monitor(self) -> "monitor_pb2_grpc.MonitorServiceAsyncStub":
         """Windows, reports, decisions."""
-        return cast("Any", self.peer("monitor"))
+        return cast("monitor_pb2_grpc.MonitorServiceAsyncStub", self.peer("monitor"))
 
     @property
-    def explainer(self) -> "explainer_pb2_grpc.ExplainerServiceAsyncStub":
+    def explainer(self) -> Any:
         """Explanations."""
-        return cast("Any", self.peer("explainer"))
+        return self.peer("explainer")
 
-    def peer(self, name: str) -> "Peer":
+    def peer(self, name: str) -> Any:
         """The service called ``name``."""
         if name not in self._peers:
             self._peers[name] = Peer(name, getattr(self._config, f"{name}_address"), self._token, self._config)

@@ -47,7 +47,9 @@ class Server:
         address = f"{config.host}:{config.port}"
         credentials = _credentials(config)
         try:
-            self.port = self._server.add_secure_port(address, credentials) if credentials else self._server.add_insecure_port(address)
+            self.port = (
+                self._server.add_secure_port(address, credentials) if credentials else self._server.add_insecure_port(address)
+            )
         except RuntimeError as error:
             raise FailedPrecondition(f"{address} cannot be listened on; is another {config.service} running? ({error})") from None
         await self._server.start()

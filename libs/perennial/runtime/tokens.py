@@ -78,9 +78,15 @@ class ServiceKey:
 
     def claims(self, token: str, *, audience: str) -> dict[str, Any]:
         """The claims of a valid token; a ``jwt`` error otherwise."""
-        needed = {"require": ["exp", "iat", "sub"]}
+        needed: Any = {"require": ["exp", "iat", "sub"]}
         return jwt.decode(
-            token, self._check, algorithms=[self.algorithm], audience=audience, issuer=ISSUER, options=needed, leeway=_LEEWAY_S  # type: ignore[arg-type]
+            token,
+            self._check,
+            algorithms=[self.algorithm],
+            audience=audience,
+            issuer=ISSUER,
+            options=needed,
+            leeway=_LEEWAY_S,
         )
 
     def signature(self, data: bytes) -> bytes:
@@ -103,7 +109,7 @@ class ServiceKey:
 
 
 class OwnToken:
-    """This service's token for calls to others; the same text for five minutes, so that receivers remember it."""
+    """The token of this service for calls to others; the same text for five minutes, so that receivers remember it."""
 
     def __init__(self, key: ServiceKey, service: str, audience: str) -> None:
         self._key, self._service, self._audience = key, service, audience
@@ -150,7 +156,7 @@ class Verifier:
     async def _principal(self, token: str) -> tuple[Principal, float]:
         if hmac.compare_digest(token.encode(), self._admin):
             return principal("admin", "person", {ADMIN}), REMEMBER_S
-        if token.count(".") == 2:  # noqa: PLR2004 a JWT has three parts
+        if token.count(".") == 2:
             return await self._from_jwt(token)
         key = await self.keys.find(digest_of(token))
         if key is None:
@@ -246,9 +252,15 @@ class Issuer:
         """The claims of a valid token; a ``jwt`` error otherwise."""
         kid = str(jwt.get_unverified_header(token).get("kid", ""))
         key = await self._key(kid)
-        needed = {"require": ["exp", "iss", "aud", "sub"]}
+        needed: Any = {"require": ["exp", "iss", "aud", "sub"]}
         return jwt.decode(
-            token, key.key, algorithms=_OIDC_ALGORITHMS, audience=self._audience, issuer=self._name, options=needed, leeway=_LEEWAY_S  # type: ignore[arg-type]
+            token,
+            key.key,
+            algorithms=_OIDC_ALGORITHMS,
+            audience=self._audience,
+            issuer=self._name,
+            options=needed,
+            leeway=_LEEWAY_S,
         )
 
     def principal(self, claims: dict[str, Any]) -> Principal:

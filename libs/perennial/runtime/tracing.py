@@ -70,7 +70,7 @@ def shut_down() -> None:
 
 
 @contextmanager
-def span(name: str, *, server: bool = False, **attributes: str | int | float | bool) -> Iterator[None]:
+def span(name: str, *, server: bool = False, **attributes: str | float | bool) -> Iterator[None]:
     """One span around the body when spans are exported; its failure is recorded on it."""
     if not _EXPORTER:
         yield
