@@ -5,6 +5,7 @@ from pathlib import Path
 from perennial.runtime.service import Runtime, run
 from perennial.topics import FEATURES
 from perennial.v1 import feature_pb2
+
 from services.feature.config import FeatureConfig
 from services.feature.events import GROUP, TYPES, Ingest
 from services.feature.service import FeatureService

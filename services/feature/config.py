@@ -19,4 +19,6 @@ class FeatureConfig(ServiceConfig):
     read_rows: int = setting(100_000, ge=1, description="Most rows of one ReadOnline call")
     training_rows: int = setting(20_000_000, ge=1, description="Most rows of a training set")
     join_rows: int = setting(1_000_000, ge=1000, description="Facts that a point-in-time join holds in memory at once")
-    compact_rows: int = setting(5_000_000, ge=1, description="Facts of a view in PostgreSQL from which on old ones move to Parquet")
+    compact_rows: int = setting(
+        5_000_000, ge=1, description="Facts of a view in PostgreSQL from which on old ones move to Parquet"
+    )

@@ -3,6 +3,7 @@
 from perennial.errors import InvalidArgument, NotFound
 from perennial.runtime.events import Received, Refused
 from perennial.v1.events_pb2 import FeatureRows, StreamProgress
+
 from services.feature import wire
 from services.feature.store.intake import Intake
 from services.feature.store.progress import Progress

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
-
 from perennial.clock import Clock, to_us
 from perennial.errors import InvalidArgument
 from perennial.frames import Table, encode
 from perennial.v1 import feature_pb2 as pb
 from perennial.v1 import feature_pb2_grpc as pb_grpc
+
 from services.feature import wire
 from services.feature.domain.training import Header, Labelled, check_rows
 from services.feature.store.catalog import Catalog
@@ -25,7 +25,15 @@ class FeatureService(pb_grpc.FeatureServiceServicer):
     """Views, writes, reads as of a time, and training sets."""
 
     def __init__(
-        self, catalog: Catalog, intake: Intake, reader: Reader, training: TrainingSets, progress: Progress, clock: Clock, *, training_rows: int
+        self,
+        catalog: Catalog,
+        intake: Intake,
+        reader: Reader,
+        training: TrainingSets,
+        progress: Progress,
+        clock: Clock,
+        *,
+        training_rows: int,
     ) -> None:
         self._catalog, self._intake, self._reader, self._training = catalog, intake, reader, training
         self._progress, self._clock, self._training_rows = progress, clock, training_rows

@@ -4,16 +4,24 @@ from collections.abc import Iterable
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
-
 from perennial.clock import from_us
 from perennial.errors import InvalidArgument
 from perennial.frames import decode, decode_text
-from perennial.v1 import common_pb2, feature_pb2 as pb
+from perennial.v1 import common_pb2
+from perennial.v1 import feature_pb2 as pb
 from perennial.v1.events_pb2 import FeatureRows
+
 from services.feature.domain.facts import Asked, Sent, checked_times
 from services.feature.domain.training import Header, Join, Labelled
 from services.feature.domain.views import (
-    Aggregation, Constraint, Feature, FeatureView, Kind, SourceColumn, StoredView, checked,
+    Aggregation,
+    Constraint,
+    Feature,
+    FeatureView,
+    Kind,
+    SourceColumn,
+    StoredView,
+    checked,
 )  # fmt: skip
 
 _AGGREGATIONS = {
@@ -81,7 +89,12 @@ def columns_to(numbers: Iterable[str], texts: Iterable[str]) -> list[common_pb2.
 
 def _feature_from(message: pb.Feature) -> Feature:
     return Feature(
-        message.name, _AGGREGATIONS[message.aggregation], message.column, _us(message.window), message.divisor, message.description
+        message.name,
+        _AGGREGATIONS[message.aggregation],
+        message.column,
+        _us(message.window),
+        message.divisor,
+        message.description,
     )
 
 

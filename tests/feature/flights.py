@@ -5,7 +5,8 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from perennial.frames import Table, Text, encode, encode_text
-from perennial.v1 import common_pb2, feature_pb2 as pb
+from perennial.v1 import common_pb2
+from perennial.v1 import feature_pb2 as pb
 
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 T0 = 1_357_000_000_000_000 // HOUR * HOUR
@@ -61,20 +62,29 @@ def rows_of(view: str, rows: Sequence[Mapping[str, Any]]) -> pb.ViewRows:
     )  # fmt: skip
 
 
-def landing(dest: str, event: int, air_time: float | None, distance: float = 100.0, carrier: str | None = "UA", known: int = 0) -> dict[str, Any]:
+def landing(
+    dest: str, event: int, air_time: float | None, distance: float = 100.0, carrier: str | None = "UA", known: int = 0
+) -> dict[str, Any]:
     """One landing."""
     return {"dest": dest, "air_time": air_time, "distance": distance, "carrier": carrier, "event": event, "known": known or event}
 
 
-def selection(view: str, keys: Sequence[str | None], features: Sequence[str] = (), names: Sequence[str] = ()) -> pb.FeatureSelection:
+def selection(
+    view: str, keys: Sequence[str | None], features: Sequence[str] = (), names: Sequence[str] = ()
+) -> pb.FeatureSelection:
     """Features for these keys."""
     return pb.FeatureSelection(view=view, keys=encode_text(Text.of(keys)), features=features, names=names)
 
 
-def training(header: pb.TrainingSetHeader, table: Table, times: Sequence[int], entities: Sequence[str] = ()) -> list[pb.BuildTrainingSetRequest]:
+def training(
+    header: pb.TrainingSetHeader, table: Table, times: Sequence[int], entities: Sequence[str] = ()
+) -> list[pb.BuildTrainingSetRequest]:
     """The stream of a training set, rows in two messages."""
     half = table.rows // 2
-    parts = [(table.slice(0, half), times[:half], entities[:half]), (table.slice(half, table.rows), times[half:], entities[half:])]
+    parts = [
+        (table.slice(0, half), times[:half], entities[:half]),
+        (table.slice(half, table.rows), times[half:], entities[half:]),
+    ]
     return [
         pb.BuildTrainingSetRequest(header=header),
         *(

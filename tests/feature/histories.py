@@ -2,10 +2,10 @@
 
 import numpy as np
 from hypothesis import strategies as st
+from oracle import HOUR, MINUTE, Fact
 
 from services.feature.domain.facts import Facts
 from services.feature.domain.views import Aggregation, Feature, FeatureView, Kind, SourceColumn
-from oracle import HOUR, MINUTE, Fact
 
 BASE = 1_357_000_000_000_000
 KEYS = ("EWR", "JFK", "LGA")
@@ -56,6 +56,7 @@ def views(draw: st.DrawFn) -> FeatureView:
 
 def facts_from(history: list[Fact]) -> Facts:
     """The platform's form of a history."""
+
     def column(name: str) -> list[float]:
         return [np.nan if f.values[name] is None else f.values[name] for f in history]  # type: ignore[misc]
 

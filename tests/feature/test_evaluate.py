@@ -3,16 +3,16 @@
 import math
 
 import numpy as np
+from histories import KEYS, facts_from, histories, moments, views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracle import HOUR, Fact, worth
 
 from services.feature.domain.evaluate import evaluate, incomplete
 from services.feature.domain.layout import Layout
 from services.feature.domain.packing import packed, unpacked, version_of
 from services.feature.domain.states import ALWAYS, States, states_of, trimmed, with_facts
 from services.feature.domain.views import FeatureView
-from histories import KEYS, facts_from, histories, moments, views
-from oracle import HOUR, Fact, worth
 
 asked = st.lists(st.tuples(st.sampled_from([0, 1, -1]), moments, st.sampled_from([0, 1, -1])), min_size=1, max_size=12)
 
@@ -46,7 +46,9 @@ def compare(view: FeatureView, history: list[Fact], states: States, rows: list[t
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(views(), histories(), asked)
-def test_a_history_read_whole_gives_what_the_brute_force_gives(view: FeatureView, history: list[Fact], rows: list[tuple[int, int, int]]) -> None:
+def test_a_history_read_whole_gives_what_the_brute_force_gives(
+    view: FeatureView, history: list[Fact], rows: list[tuple[int, int, int]]
+) -> None:
     """R06: late data, corrections, ties, nulls and texts included, to the last bit."""
     states = states_of(Layout.of(view), facts_from(history))
     compare(view, history, states, [(e, t + shift) for e, t, shift in rows])

@@ -7,15 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from conftest import Feature
+from flights import MINUTE, T0, landing, landings, rows_of, selection
 from perennial.frames import decode
 from perennial.runtime.bus import Outgoing
 from perennial.runtime.events import Event, headers_of
 from perennial.topics import FEATURES
 from perennial.v1 import feature_pb2 as pb
 from perennial.v1.events_pb2 import FeatureRows, StreamProgress
-
-from conftest import Feature
-from flights import MINUTE, T0, landing, landings, rows_of, selection
 
 
 async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:
@@ -74,6 +73,7 @@ async def test_rows_from_the_topic_are_stored_once(feature: Feature, view: str) 
     rows = [landing("BOS", T0 + minute * MINUTE, float(minute)) for minute in (1, 2, 3)]
     await produce(feature, feature_rows(view, rows[:2], f"p-{view}", 1))
     await produce(feature, feature_rows(view, rows, f"p-{view}", 1))
+
     async def stored() -> bool:
         return await last(feature, view, T0 + 10 * MINUTE) == 3.0
 
@@ -88,8 +88,14 @@ async def test_a_json_producer_is_understood(feature: Feature, view: str) -> Non
         "stream": f"json-{view}", "firstN": "1", "view": view, "eventTimesUs": [str(T0)], "knownAtUs": [str(T0)],
         "rows": {"plain": {"rows": [{"dest": "BOS", "air_time": 61.5, "distance": 190, "carrier": "B6"}]}},
     }  # fmt: skip
-    headers = [("ce_id", view.encode()), ("ce_type", b"FeatureRows"), ("ce_source", b"outside"), ("content-type", b"application/json")]
+    headers = [
+        ("ce_id", view.encode()),
+        ("ce_type", b"FeatureRows"),
+        ("ce_source", b"outside"),
+        ("content-type", b"application/json"),
+    ]
     await feature.runtime.bus.produce(FEATURES, key=b"BOS", value=json.dumps(body).encode(), headers=headers)
+
     async def stored() -> bool:
         return await last(feature, view, T0 + MINUTE) == 61.5
 
@@ -119,6 +125,7 @@ async def test_poison_does_not_stop_the_topic(feature: Feature, view: str) -> No
     ]
     assert await feature.runtime.bus.produce_many(FEATURES, poison) == []
     await produce(feature, feature_rows(view, [landing("BOS", T0, 5.0)], f"good-{view}", 1))
+
     async def stored() -> bool:
         return await last(feature, view, T0 + MINUTE) == 5.0
 
@@ -137,6 +144,7 @@ async def test_progress_is_noted_and_never_goes_back(feature: Feature, view: str
     query = "select max(time_us) from progress where stream = $1"
     assert await feature.runtime.postgres.fetchval(query, f"a-{view}") == T0 + MINUTE
     await produce(feature, StreamProgress(stream=f"e-{view}", next_n=1, watermark_us=T0))
+
     async def noted() -> bool:
         return bool(await feature.runtime.postgres.fetchval(query, f"e-{view}") == T0)
 

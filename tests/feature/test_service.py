@@ -5,12 +5,11 @@ import secrets
 
 import pyarrow.parquet as pq
 import pytest
+from conftest import Feature
+from flights import HOUR, MINUTE, T0, a_feature, column, landing, landings, rows_of, selection, training
 from perennial.errors import FailedPrecondition, InvalidArgument, NotFound
 from perennial.frames import Table, decode
 from perennial.v1 import feature_pb2 as pb
-
-from conftest import Feature
-from flights import HOUR, MINUTE, T0, a_feature, column, landing, landings, rows_of, selection, training
 
 
 @pytest.fixture
@@ -75,6 +74,7 @@ async def test_a_training_set_holds_what_a_read_gave(feature: Feature, view: str
 
 async def test_a_repeated_position_is_stored_once(feature: Feature, view: str) -> None:
     """A call sent again, whole or with other boundaries, adds only the positions that are new."""
+
     def write(first: int, rows: list[dict[str, object]]) -> pb.WriteFeaturesRequest:
         return pb.WriteFeaturesRequest(parts=[rows_of(view, rows)], stream=f"s-{view}", first_n=first)
 
@@ -96,7 +96,12 @@ async def test_several_parts_are_stored_together_or_not_at_all(feature: Feature,
         assert part in refused.value.message
     read = pb.ReadOnlineRequest(selections=[selection(view, ["BOS"], ["last_air_time"])], times_us=[T0 + 100 * MINUTE])
     assert decode((await feature.call("ReadOnline", read)).features).column("last_air_time")[0] != 0
-    assert await feature.runtime.postgres.fetchval("select count(*) from entities e join views v on v.id = e.view_id where name = $1", view) == 0
+    assert (
+        await feature.runtime.postgres.fetchval(
+            "select count(*) from entities e join views v on v.id = e.view_id where name = $1", view
+        )
+        == 0
+    )
 
 
 async def test_what_is_unknown_is_not_found(feature: Feature, view: str) -> None:
@@ -154,9 +159,24 @@ async def test_a_view_grows_and_does_not_shrink(feature: Feature, view: str) -> 
     wider.features.append(a_feature("last_wind", "last", "wind"))
     grown = (await feature.call("RegisterFeatureView", pb.RegisterFeatureViewRequest(view=wider))).view
     assert grown.version == 2 and grown.features[-1].name == "last_wind"
-    await feature.call("WriteFeatures", pb.WriteFeaturesRequest(parts=[rows_of(view, [{**ROWS[0], "wind": 7.0, "event": T0 + HOUR, "known": T0 + HOUR}])]))
-    read = pb.ReadOnlineRequest(selections=[selection(view, ["BOS"] * 2, ["landings_2h", "last_wind"])], times_us=[T0 + HOUR, T0 + 100 * MINUTE])
+    await feature.call(
+        "WriteFeatures",
+        pb.WriteFeaturesRequest(parts=[rows_of(view, [{**ROWS[0], "wind": 7.0, "event": T0 + HOUR, "known": T0 + HOUR}])]),
+    )
+    read = pb.ReadOnlineRequest(
+        selections=[selection(view, ["BOS"] * 2, ["landings_2h", "last_wind"])], times_us=[T0 + HOUR, T0 + 100 * MINUTE]
+    )
     found = decode((await feature.call("ReadOnline", read)).features)
     assert found.column("landings_2h").tolist() == [2.0, 4.0]
     with pytest.raises(FailedPrecondition, match="added to, at the end"):
-        await feature.call("RegisterFeatureView", pb.RegisterFeatureViewRequest(view=landings(view, columns=[column("air_time"), column("distance")], features=[a_feature("n", "count", window=HOUR)], constraints=[])))
+        await feature.call(
+            "RegisterFeatureView",
+            pb.RegisterFeatureViewRequest(
+                view=landings(
+                    view,
+                    columns=[column("air_time"), column("distance")],
+                    features=[a_feature("n", "count", window=HOUR)],
+                    constraints=[],
+                )
+            ),
+        )

@@ -23,13 +23,17 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def evaluate(view: FeatureView, features: Sequence[Feature], states: States, entity: Ints, times: Ints) -> list[NDArray[np.generic]]:
+def evaluate(
+    view: FeatureView, features: Sequence[Feature], states: States, entity: Ints, times: Ints
+) -> list[NDArray[np.generic]]:
     """A column a feature (floats, or objects for texts): its value for each row's entity (-1: none) at the row's time.
 
     Without a value: NaN or None; but the count of no facts is 0.
     """
     known = entity >= 0
-    rows = Rows(np.where(known, entity, 0), times, known) if len(states) else Rows(entity, times, np.zeros(len(entity), dtype=bool))
+    rows = (
+        Rows(np.where(known, entity, 0), times, known) if len(states) else Rows(entity, times, np.zeros(len(entity), dtype=bool))
+    )
     reader = _Reader(view, states, rows)
     columns: list[NDArray[np.generic]] = []
     for feature in features:
@@ -83,7 +87,9 @@ class _Reader:
         return _chosen(facts.numbers[:, layout.last_numbers.index(feature.column)], place, found, np.nan, np.float64)
 
 
-def _chosen(values: NDArray[np.generic], place: Ints, found: NDArray[np.bool_], nothing: object, dtype: type) -> NDArray[np.generic]:
+def _chosen(
+    values: NDArray[np.generic], place: Ints, found: NDArray[np.bool_], nothing: object, dtype: type
+) -> NDArray[np.generic]:
     column = np.full(len(place), nothing, dtype=dtype)
     column[found] = values[place[found]]
     return column

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.errors import InvalidArgument
 from perennial.frames import Table, Text
+
 from services.feature.domain.exact import LARGEST
 from services.feature.domain.views import Constraint, FeatureView
 

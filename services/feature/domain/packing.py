@@ -32,7 +32,10 @@ def packed(states: States, versions: Sequence[int]) -> list[bytes]:
     for place, edge in enumerate(edges):
         head[:, 3 + place] = np.diff(edge)
     head[:, 6] = [len(text) for text in texts]
-    views = [(memoryview(words.tobytes()), (edge * (words.shape[1] * _WORD)).tolist()) for words, edge in zip(parts, edges, strict=True)]
+    views = [
+        (memoryview(words.tobytes()), (edge * (words.shape[1] * _WORD)).tolist())
+        for words, edge in zip(parts, edges, strict=True)
+    ]
     heads = memoryview(head.tobytes())
     return [
         b"".join((

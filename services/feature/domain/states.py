@@ -6,7 +6,6 @@ known. So a cell counts for a row at t when its bucket lies in the window and it
 in order, late, or in one heap. Cells add up: splitting one in two changes no answer.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np

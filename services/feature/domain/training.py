@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.errors import InvalidArgument
 from perennial.frames import Table
 

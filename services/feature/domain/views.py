@@ -143,7 +143,9 @@ def _check_feature(view: FeatureView, feature: Feature, where: str) -> None:
     if how is Aggregation.LAST:
         known |= {*view.text_columns}
     if feature.column not in known:
-        raise InvalidArgument(f"{where}: {how} cannot use column {feature.column!r}; it can use {', '.join(sorted(known - {''}))}")
+        raise InvalidArgument(
+            f"{where}: {how} cannot use column {feature.column!r}; it can use {', '.join(sorted(known - {''}))}"
+        )
     if (how is Aggregation.RATIO) != bool(feature.divisor) or (feature.divisor and feature.divisor not in numbers):
         raise InvalidArgument(f"{where}: a divisor is a number column and belongs to a ratio")
 
@@ -164,7 +166,9 @@ def check_change(old: FeatureView, new: FeatureView) -> None:
     FailedPrecondition otherwise.
     """
     if (old.entity, old.key_column) != (new.entity, new.key_column):
-        raise FailedPrecondition(f"view {new.name!r} has rows of entity {old.entity!r} keyed by {old.key_column!r}; use a new name")
+        raise FailedPrecondition(
+            f"view {new.name!r} has rows of entity {old.entity!r} keyed by {old.key_column!r}; use a new name"
+        )
     if new.columns[: len(old.columns)] != old.columns:
         raise FailedPrecondition(f"view {new.name!r} has rows: its columns can only be added to, at the end")
 

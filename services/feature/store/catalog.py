@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from perennial.errors import NotFound
 from perennial.runtime.postgres import Postgres, Transaction
 from perennial.v1 import feature_pb2 as pb
+
 from services.feature import wire
+from services.feature.domain.facts import Facts
 from services.feature.domain.layout import Layout
+from services.feature.domain.packing import packed
+from services.feature.domain.states import states_of
 from services.feature.domain.views import FeatureView, StoredView, check_change
 
 _ALL = """
@@ -22,6 +26,8 @@ class KnownView:
 
     stored: StoredView
     layout: Layout
+    empty: bytes
+    """The packed state of an entity without facts."""
 
     @property
     def id(self) -> int:
@@ -122,4 +128,6 @@ def _view(row: object) -> FeatureView:
 def _known(row: object) -> KnownView:
     view = _view(row)
     stored = StoredView(row["id"], row["version"], view, row["created_us"])  # type: ignore[index]
-    return KnownView(stored, Layout.of(view))
+    layout = Layout.of(view)
+    empty = packed(states_of(layout, Facts.none(("",), view)), [0])[0]
+    return KnownView(stored, layout, empty)

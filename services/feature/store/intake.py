@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-
 from perennial.clock import Clock, to_us
 from perennial.errors import Aborted, InvalidArgument
+
 from services.feature.domain.facts import Bad, Sent, facts_of, refused
 from services.feature.store.catalog import Catalog
 from services.feature.store.writing import Part, Stored, Writer
@@ -47,7 +47,9 @@ class Intake:
             runs = _good_runs(len(part.facts), bad)
             try:
                 done = [
-                    await self._writer.write([Part(part.known, part.facts.take(np.arange(*run)).compacted())], stream, first + run[0])
+                    await self._writer.write(
+                        [Part(part.known, part.facts.take(np.arange(*run)).compacted())], stream, first + run[0]
+                    )
                     for run in runs
                 ]
             except Aborted:

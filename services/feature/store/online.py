@@ -9,9 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-
 from perennial.errors import PerennialError
 from perennial.runtime.postgres import Postgres
+
 from services.feature.domain.evaluate import needed_by
 from services.feature.domain.facts import Facts
 from services.feature.domain.packing import packed, version_of

@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-
 from perennial.frames import Table
+
 from services.feature.domain.training import ENTITY, TIME, Labelled
 
 _GROUP_ROWS = 131_072

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial import metrics
 from perennial.errors import FailedPrecondition, InvalidArgument, Unavailable
 from perennial.frames import Table, Text
 from perennial.runtime import telemetry
 from perennial.runtime.postgres import Postgres
+
 from services.feature.domain.evaluate import evaluate, incomplete, needed_by
 from services.feature.domain.facts import Asked, checked_times, compact_keys
 from services.feature.domain.packing import unpacked

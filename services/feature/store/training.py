@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-
 from perennial.clock import from_us
 from perennial.errors import FailedPrecondition, NotFound
 from perennial.runtime.objects import Objects
 from perennial.runtime.postgres import Postgres
 from perennial.v1 import feature_pb2 as pb
+
 from services.feature import wire
 from services.feature.domain.evaluate import evaluate
 from services.feature.domain.facts import compact_keys

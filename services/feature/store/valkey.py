@@ -10,9 +10,8 @@ from collections import deque
 from typing import Any
 
 import hiredis
-from redis.asyncio.connection import parse_url
-
 from perennial.errors import Internal, Unavailable
+from redis.asyncio.connection import parse_url
 
 CONNECT_S = 2.0
 COMMAND_S = 3.0

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial import metrics
 from perennial.errors import Aborted
 from perennial.runtime import crash, telemetry
 from perennial.runtime.postgres import Postgres, Transaction
+
 from services.feature.domain.facts import Facts
 from services.feature.domain.packing import packed, unpacked
 from services.feature.domain.positions import new_positions, with_positions
-from services.feature.domain.states import states_of, trimmed, with_facts
+from services.feature.domain.states import trimmed, with_facts
 from services.feature.store import facts as stored_facts
 from services.feature.store.catalog import Catalog, KnownView
 from services.feature.store.online import Online
@@ -144,8 +144,7 @@ class Writer:
         bases = await self._online.bases(names, versions)
         lost = [place for place, version in enumerate(versions) if version > 1 and bases[place] is None]
         rebuilt = await self._online.rebuilt(known, [keys[place] for place in lost]) if lost else []
-        fill = _empty(known)
-        before = unpacked(known.layout, [base if base is not None else fill for base in bases])
+        before = unpacked(known.layout, [base if base is not None else known.empty for base in bases])
         after = trimmed(with_facts(before, part.facts), self._online.slack_us)
         values = packed(after, versions)
         for place, value in zip(lost, rebuilt, strict=True):
@@ -172,15 +171,13 @@ class Writer:
                 known = self._catalog.by_id(view_id)
                 if known is not None and known.view.online:
                     values = await self._online.rebuilt(known, keys)
-                    await self._online.put((self._online.name(known, key), value) for key, value in zip(keys, values, strict=True))
+                    await self._online.put(
+                        (self._online.name(known, key), value) for key, value in zip(keys, values, strict=True)
+                    )
         if rows:
             ids = [row["write_id"] for row in rows]
             await self._postgres.execute("delete from unapplied where write_id = any($1::bigint[])", ids)
             self._applied = [write_id for write_id in self._applied if write_id not in ids]
-
-
-def _empty(known: KnownView) -> bytes:
-    return packed(states_of(known.layout, Facts.none(("",), known.view)), [0])[0]
 
 
 def _fresh(parts: Sequence[Part], fresh: NDArray[np.bool_], write_id: int) -> list[Part]:
