@@ -112,6 +112,7 @@ class NumberColumn:
         rows = int(counts[HEAD:].sum())
         return self.centre + total * self.scale / SUM_UNITS / rows if rows else float("nan")
 
+    @cached_property
     def look_up(self) -> NDArray[np.int32]:
         """Bin of each raw cell, for :mod:`fold`."""
         ordered = np.arange(CELLS)

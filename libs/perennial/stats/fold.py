@@ -237,7 +237,7 @@ def _look_up(grid: Grid) -> NDArray[np.int32]:
     raw = np.arange(CELLS)
     not_a_number = ((raw & 0x7F80) == 0x7F80) & ((raw & 0x7F) != 0)
     for place, column in enumerate(grid.numbers):
-        bins = column.look_up()[ORDER]
+        bins = column.look_up[ORDER]
         bins[not_a_number] = MISSING
         bins[0x7F80], bins[0xFF80] = POSITIVE_INFINITY, NEGATIVE_INFINITY
         table[place] = bins + grid.starts[place]

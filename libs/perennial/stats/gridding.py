@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from perennial.errors import InvalidArgument
 from perennial.stats import rows as shapes
-from perennial.stats.cells import FIRST, LAST, ORDER, STARTS, ZERO, cell_of, raw_cells
+from perennial.stats.cells import FIRST, LAST, ORDER, STARTS, ZERO, raw_cells
 from perennial.stats.columns import HEAD, MISSING, RARE, Grid, NumberColumn, TextColumn
 
 BINS = 128
@@ -19,7 +19,7 @@ MOST_VALUES = 512
 """A column of at most this many distinct values, each seen often, is discrete."""
 MOST_CATEGORIES = 100
 LEAST_SHARE = 0.001
-TAIL_BINS = 44
+AWAY_BINS, FACTOR_BINS = 24, 41
 
 
 def grid_of(table: shapes.Rows) -> Grid:
@@ -90,15 +90,27 @@ def _bins(
     group = below * BINS // int(counts.sum())
     inner = cells[np.flatnonzero(np.diff(group, append=-1))].astype(np.int64)  # the last cell of each group
     first, last = int(cells[0]), int(cells[-1])
-    span = float(known[-1] - known[0]) or abs(float(known[0])) or 1.0
-    reach = span * 2.0 ** (np.arange(TAIL_BINS) / 4 - 2)
-    limit = float(np.finfo(np.float32).max) / 4
-    under = {cell_of(max(float(known[0] - r), -limit), centre) for r in reach}
-    over = {cell_of(min(float(known[-1] + r), limit), centre) for r in reach}
+    under, over = _tails(float(known[0]), float(known[-1]), centre)
     lower = sorted({c for c in under if FIRST <= c < first - 1} | {first - 1})
     upper = sorted({c for c in over if last < c < LAST} | ({LAST} - {last}))
     uppers = np.array([*lower, *inner, *upper], np.uint16)
     return uppers, len(lower), len(lower) + len(inner)
+
+
+def _tails(lowest: float, highest: float, centre: float) -> tuple[set[int], set[int]]:
+    """Cells that end tail bins below and above the range: ever wider steps away from it, and, as seen from a centre of zero,
+    steps by a factor towards and away from zero, so that a changed unit keeps a shape."""
+    span = (highest - lowest) or abs(lowest) or 1.0
+    away = span * 2.0 ** (np.arange(AWAY_BINS) / 2 - 2)
+    under, over = [lowest - away], [highest + away]
+    if centre == 0.0:
+        growing = 2.0 ** (np.arange(1, FACTOR_BINS) / 4)
+        under.append(lowest / growing if lowest > 0 else lowest * growing)
+        over.append(highest * growing if highest > 0 else highest / growing)
+    limit = float(np.finfo(np.float32).max) / 4
+    points = [np.clip(np.concatenate(side), -limit, limit) for side in (under, over)]
+    below, above = (ORDER[raw_cells(side, np.float32(centre))].astype(int).tolist() for side in points)
+    return set(below), set(above)
 
 
 def _edges(

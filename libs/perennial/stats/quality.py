@@ -33,7 +33,7 @@ class QualitySettings:
     novel: float = 0.5
     unseen: float = 0.2
     missing: float = 0.3
-    far: float = 0.2
+    far: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _unit(
     if gap < rule.least_distance or (gap <= worst * 1.1 and novel < rule.novel):
         return None
     found = scaling_of(column, counts)
-    if found is None or not _explains(found, usual, gap) or not _abrupt(column, found, counts, before, rule):
+    if found is None or not _explains(found, usual, worst, novel >= rule.novel) or not _abrupt(column, found, counts, before, rule):
         return None
     words = f" ({found.name})" if found.name else ""
     detail = (
@@ -137,10 +137,13 @@ def _unit(
     return QualityChange(column.name, "unit_change", found.factor, figures, detail)
 
 
-def _explains(found: Scaling, usual: float, gap: float) -> bool:
-    """Converted back the pane is an ordinary one, much nearer than before, and spread widely enough to have a shape."""
+def _explains(found: Scaling, usual: float, worst: float, novel: bool) -> bool:
+    """Converted back the pane is an ordinary one, much nearer than before, and spread widely enough to have a shape. A factor
+    without a name, or one that shifts as well, needs more: values never seen, or twice the distance of any training hour."""
     ordinary = max(usual, 0.8 / math.sqrt(found.rows))
-    return found.after <= ordinary and found.after <= 0.6 * gap and found.spread >= 5
+    plain = bool(found.name) and found.offset == 0
+    sure = plain or novel or found.before >= 2 * worst
+    return sure and found.after <= ordinary and found.after <= 0.6 * found.before and found.spread >= 5
 
 
 def _abrupt(column: NumberColumn, found: Scaling, counts: Counts, before: Counts | None, rule: QualitySettings) -> bool:
