@@ -93,3 +93,9 @@ class AsyncFeatures:
         answer = await self._calls.unary(self._stub.BuildTrainingSet, parts, _BUILD_DEADLINE_S)
         found: pb.TrainingSet = answer.training_set
         return found
+
+    async def get_training_set(self, digest: str) -> pb.TrainingSet:
+        """What is known of a training set."""
+        answer = await self._calls.unary(self._stub.GetTrainingSet, pb.GetTrainingSetRequest(digest=digest))
+        found: pb.TrainingSet = answer.training_set
+        return found

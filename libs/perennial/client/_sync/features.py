@@ -94,3 +94,9 @@ class Features:
         answer = self._calls.unary(self._stub.BuildTrainingSet, parts, _BUILD_DEADLINE_S)
         found: pb.TrainingSet = answer.training_set
         return found
+
+    def get_training_set(self, digest: str) -> pb.TrainingSet:
+        """What is known of a training set."""
+        answer = self._calls.unary(self._stub.GetTrainingSet, pb.GetTrainingSetRequest(digest=digest))
+        found: pb.TrainingSet = answer.training_set
+        return found
