@@ -1,0 +1,3 @@
+"""All tests stand on the real servers: see ``perennial.testing``."""
+
+pytest_plugins = ["perennial.testing.plugin"]
