@@ -108,7 +108,7 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAlgorithms(self, request, context):
-        """The algorithms this trainer has, with their hyperparameters.
+        """The algorithms this trainer has, with their hyperparameters. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class TrainerServiceStub:
     WatchJob: _grpc.UnaryStreamMultiCallable[_trainer_pb2.WatchJobRequest, _trainer_pb2.WatchJobResponse]
     """The job at once and after every change, until it ends. Errors: NOT_FOUND."""
     ListAlgorithms: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListAlgorithmsRequest, _trainer_pb2.ListAlgorithmsResponse]
-    """The algorithms this trainer has, with their hyperparameters."""
+    """The algorithms this trainer has, with their hyperparameters. Errors: UNAUTHENTICATED, PERMISSION_DENIED."""
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -66,7 +66,7 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     WatchJob: _aio.UnaryStreamMultiCallable[_trainer_pb2.WatchJobRequest, _trainer_pb2.WatchJobResponse]  # type: ignore[assignment]
     """The job at once and after every change, until it ends. Errors: NOT_FOUND."""
     ListAlgorithms: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListAlgorithmsRequest, _trainer_pb2.ListAlgorithmsResponse]  # type: ignore[assignment]
-    """The algorithms this trainer has, with their hyperparameters."""
+    """The algorithms this trainer has, with their hyperparameters. Errors: UNAUTHENTICATED, PERMISSION_DENIED."""
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training jobs."""
@@ -119,6 +119,6 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.ListAlgorithmsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.ListAlgorithmsResponse, _abc.Awaitable[_trainer_pb2.ListAlgorithmsResponse]]:
-        """The algorithms this trainer has, with their hyperparameters."""
+        """The algorithms this trainer has, with their hyperparameters. Errors: UNAUTHENTICATED, PERMISSION_DENIED."""
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
