@@ -11,6 +11,7 @@ import pytest
 from perennial.runtime import secrets
 from perennial.runtime.config import ServiceConfig
 from perennial.runtime.service import Runtime
+from perennial.testing.stack import RunningStack
 
 from tests.runtime.echo import SERVICE, Echo, EchoResponse
 
@@ -24,7 +25,7 @@ class TrialConfig(ServiceConfig):
 
 
 @pytest.fixture(scope="session")
-def secrets_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def secrets_dir(tmp_path_factory: pytest.TempPathFactory, stack: RunningStack) -> Path:
     folder = tmp_path_factory.mktemp("secrets")
     secrets.ensure(folder)
     return folder
