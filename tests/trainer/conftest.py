@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from perennial.runtime import secrets
+from perennial.testing.stack import RunningStack
 from services.trainer.config import TrainerConfig
 
 from tests.trainer.platform import Platform
 
 
 @pytest.fixture(scope="session")
-async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:
+async def platform(tmp_path_factory: pytest.TempPathFactory, stack: RunningStack) -> AsyncIterator[Platform]:
     """Registry, feature store and trainer."""
     home = tmp_path_factory.mktemp("trainer")
     secrets.ensure(home / "secrets")

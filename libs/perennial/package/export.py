@@ -26,6 +26,7 @@ from perennial.package.replay import replayed
 from perennial.package.signature import Column, ColumnType, Signature, Task
 
 USER_TOLERANCE = 1e-4
+_PLAIN = {"regression", "regression_l1", "huber", "fair", "quantile", "mape", "binary sigmoid:1"}
 
 
 def package_model(
@@ -110,8 +111,9 @@ def _trees(model: Any, classes: int) -> Any:
 
 def _is_plain(model: Any) -> bool:
     """Whether the outputs are the sum of the leaves, or the usual link of it."""
-    plain = {"regression", "regression_l1", "huber", "fair", "quantile", "mape", "binary", "multiclass"}
-    return str(model.objective_).split()[0] in plain and model.boosting_type != "rf"
+    objective = str(model.booster_.dump_model(num_iteration=1).get("objective", ""))
+    several = objective.startswith("multiclass ")
+    return (several or objective in _PLAIN) and model.boosting_type != "rf"
 
 
 def _native(model: Any, rows: Table, signature: Signature) -> NDArray[np.float64]:
