@@ -1,0 +1,1 @@
+"""Serving: deployments, predictions, rollouts."""
