@@ -12,6 +12,7 @@ import grpc
 import pytest
 from perennial.errors import from_status
 from perennial.runtime.service import Runtime
+from perennial.testing.stack import RunningStack
 from perennial.v1 import feature_pb2_grpc as pb_grpc
 
 from services.feature.__main__ import MIGRATIONS, build
@@ -37,7 +38,7 @@ class Feature:
 
 
 @pytest.fixture(scope="session")
-def namespace() -> Iterator[str]:
+def namespace(stack: RunningStack) -> Iterator[str]:
     """A namespace nobody else has."""
     yield f"feature-{randomness.token_hex(4)}"
 

@@ -6,6 +6,8 @@ import secrets
 import pyarrow.parquet as pq
 import pytest
 from conftest import Feature
+from services.feature.store.catalog import Catalog
+from services.feature.store.compaction import Compaction
 from flights import HOUR, MINUTE, T0, a_feature, column, landing, landings, rows_of, selection, training
 from perennial.errors import FailedPrecondition, InvalidArgument, NotFound
 from perennial.frames import Table, decode
@@ -180,3 +182,25 @@ async def test_a_view_grows_and_does_not_shrink(feature: Feature, view: str) -> 
                 )
             ),
         )
+
+
+async def test_history_in_files_answers_like_history_in_tables(feature: Feature, view: str) -> None:
+    """Facts moved to Parquet, half by half, change no answer: online after a loss, for old rows, and in training sets."""
+    rows = [landing(dest, T0 + h * HOUR, float(h), known=T0 + h * HOUR + (h % 5) * HOUR) for h in range(60) for dest in ("BOS", "SFO", "É")]
+    await feature.call("WriteFeatures", pb.WriteFeaturesRequest(parts=[rows_of(view, rows)]))
+    keys, times = ["BOS", "SFO", "É", "XXX"] * 15, [T0 + h * HOUR + MINUTE for h in range(60)]
+    read = pb.ReadOnlineRequest(selections=[selection(view, keys)], times_us=times)
+    header = pb.TrainingSetHeader(joins=[pb.FeatureJoin(view=view, key_column="dest")])
+    table = Table.of({"dest": keys, "hour": [float(i) for i in range(60)]})
+    before = (await feature.call("ReadOnline", read)).features
+    built = (await feature.call("BuildTrainingSet", iter(training(header, table, times)))).training_set
+    compaction = Compaction(feature.runtime.postgres, catalog := Catalog(feature.runtime.postgres), feature.runtime.objects, most_rows=1)
+    moved = [await compaction.compact(await catalog.get(view)) for _ in range(2)]
+    assert [m.rows for m in moved] == [87, 45]
+    assert (await feature.call("ReadOnline", read)).features == before
+    assert (await feature.call("BuildTrainingSet", iter(training(header, table, times)))).training_set.digest == built.digest
+    await _forget(feature)
+    assert (await feature.call("ReadOnline", read)).features == before
+    late = [landing("BOS", T0 + 3 * HOUR, 1000.0, known=T0 + 61 * HOUR)]
+    await feature.call("WriteFeatures", pb.WriteFeaturesRequest(parts=[rows_of(view, late)]))
+    assert (await feature.call("ReadOnline", read)).features == before

@@ -267,6 +267,21 @@ def _both_facts(left: LastFacts, right: LastFacts) -> LastFacts:
 
 
 def _sorted_facts(facts: LastFacts) -> LastFacts:
-    if len(facts) < 2:
+    if len(facts) < 2 or _in_order(facts):
         return facts
     return facts.take(np.lexsort((facts.seq, facts.known, facts.event, facts.entity)))
+
+
+def _in_order(facts: LastFacts) -> bool:
+    """Whether facts are sorted already, as those read from files are."""
+    later = np.zeros(len(facts) - 1, dtype=bool)
+    tied = np.ones(len(facts) - 1, dtype=bool)
+    for column in (facts.entity, facts.event, facts.known, facts.seq):
+        before, after = column[:-1], column[1:]
+        if (tied & (after < before)).any():
+            return False
+        later |= tied & (after > before)
+        tied = ~later
+        if not tied.any():
+            break
+    return True

@@ -66,15 +66,3 @@ def ordered(rows: Labelled) -> Labelled:
     places = np.lexsort((codes, rows.times))
     return Labelled(rows.table.take(places), rows.times[places], rows.entities[places])
 
-
-def entity_batches(rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
-    """Entities in batches of at most ``most`` facts in all (an entity with more is alone)."""
-    batches, start, held = [], 0, 0
-    for place, count in enumerate(rows.tolist()):
-        if held and held + count > most:
-            batches.append(np.arange(start, place))
-            start, held = place, 0
-        held += count
-    if start < len(rows):
-        batches.append(np.arange(start, len(rows)))
-    return batches

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from perennial.runtime.postgres import Postgres
+from perennial.runtime.postgres import Postgres, Queries
 
 from services.feature.domain.facts import Facts
 from services.feature.domain.views import FeatureView
@@ -20,7 +20,8 @@ _TIMES = 3
 _WORD = 8
 
 _READ = """
-select k.key, e.version, coalesce(e.rows, 0) as rows, f.bodies, f.lengths, f.texts
+select e.version, coalesce(e.rows, 0) as rows, f.bodies, f.lengths, f.texts,
+       (select max(id) from files where view_id = $1) as newest_file
 from unnest($2::text[]) with ordinality k(key, place)
 left join entities e on e.view_id = $1 and e.key = k.key
 left join lateral (
@@ -31,8 +32,11 @@ left join lateral (
 order by k.place
 """
 _NEWEST = """
-select min(f.newest) from unnest($2::text[]) k(key)
-cross join lateral (select max(event_time) as newest from facts where view_id = $1 and key = k.key) f
+select case when count(f.newest) = count(e.key) then min(f.newest) end
+from unnest($2::text[]) k(key) left join entities e on e.view_id = $1 and e.key = k.key
+left join lateral (
+    select max(event_time) as newest from facts where view_id = $1 and key = k.key
+) f on e.key is not null
 """
 _ANY_TIME = (-(2**62), 2**62)
 
@@ -54,10 +58,11 @@ def texts(facts: Facts) -> list[str | None]:
 
 
 async def read_facts(
-    postgres: Postgres, view_id: int, view: FeatureView, keys: Sequence[str], *, since_us: int | None = None,
+    postgres: Queries, view_id: int, view: FeatureView, keys: Sequence[str], *, since_us: int | None = None,
     until_us: int | None = None,
-) -> tuple[Facts, list[int], list[int]]:  # fmt: skip
-    """The facts of these entities with since <= event time < until, in no order, and each entity's version and rows in all.
+) -> tuple[tuple[Facts, list[int], list[int]], int | None]:  # fmt: skip
+    """The facts of these entities with since <= event time < until, in no order, each entity's version and rows in all; and
+    the newest file of old facts, which are not among them.
 
     A key without facts has version 0. One statement, so facts and versions belong together.
     """
@@ -71,7 +76,8 @@ async def read_facts(
         tuple(keys), np.repeat(np.array([place for place, _ in found], dtype=np.int64), counts), words[:, 0], words[:, 1],
         words[:, 2], np.ascontiguousarray(words[:, _TIMES:]).view(np.float64), _text_columns([row for _, row in found], view),
     )  # fmt: skip
-    return facts, [row["version"] or 0 for row in rows], [row["rows"] for row in rows]
+    newest_file = rows[0]["newest_file"] if rows else None
+    return (facts, [row["version"] or 0 for row in rows], [row["rows"] for row in rows]), newest_file
 
 
 async def rows_of(postgres: Postgres, view_id: int, keys: Sequence[str]) -> NDArray[np.int64]:
@@ -82,7 +88,7 @@ async def rows_of(postgres: Postgres, view_id: int, keys: Sequence[str]) -> NDAr
 
 
 async def newest(postgres: Postgres, view_id: int, keys: Sequence[str]) -> int | None:
-    """The least of these entities' newest event times; None when none of them has facts."""
+    """The least of these entities' newest event times; None when facts of one are elsewhere, or none has any."""
     return await postgres.fetchval(_NEWEST, view_id, list(keys))  # type: ignore[no-any-return]
 
 

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from perennial.errors import PerennialError
-from perennial.runtime.postgres import Postgres
 
 from services.feature.domain.evaluate import needed_by
 from services.feature.domain.facts import Facts
 from services.feature.domain.packing import packed, version_of
 from services.feature.domain.states import ALWAYS, States, states_of, trimmed
-from services.feature.store import facts as stored_facts
 from services.feature.store.catalog import KnownView
+from services.feature.store.history import History
 from services.feature.store.valkey import Valkey
 
 EMPTY_S = 600
@@ -45,8 +44,8 @@ return #KEYS
 class Online:
     """Packed states by entity."""
 
-    def __init__(self, valkey: Valkey, postgres: Postgres, prefix: str, *, slack_us: int, cache_bytes: int) -> None:
-        self._valkey, self._postgres, self._prefix, self.slack_us = valkey, postgres, prefix, slack_us
+    def __init__(self, valkey: Valkey, history: History, prefix: str, *, slack_us: int, cache_bytes: int) -> None:
+        self._valkey, self._history, self._prefix, self.slack_us = valkey, history, prefix, slack_us
         self._cache = _Cache(cache_bytes)
 
     def name(self, known: KnownView, key: str) -> str:
@@ -108,13 +107,13 @@ class Online:
         return None
 
     async def rebuilt(self, known: KnownView, keys: Sequence[str]) -> list[bytes]:
-        """The values of these entities, from PostgreSQL."""
+        """The values of these entities, from their history."""
         reach = needed_by(known.layout)
         since = None
-        if reach and (newest := await stored_facts.newest(self._postgres, known.id, keys)) is not None:
+        if reach and (newest := await self._history.newest(known, keys)) is not None:
             since = newest - self.slack_us - reach
-        facts, versions, rows = await stored_facts.read_facts(self._postgres, known.id, known.view, keys, since_us=since)
-        return packed(trimmed(_built(known, facts, rows, self.slack_us), self.slack_us), versions)
+        found = await self._history.read(known, keys, since_us=since)
+        return packed(trimmed(_built(known, found.facts, found.rows, self.slack_us), self.slack_us), found.versions)
 
 
 def _built(known: KnownView, facts: Facts, rows: Sequence[int], slack_us: int) -> States:

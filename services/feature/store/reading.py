@@ -9,7 +9,6 @@ from perennial import metrics
 from perennial.errors import FailedPrecondition, InvalidArgument, Unavailable
 from perennial.frames import Table, Text
 from perennial.runtime import telemetry
-from perennial.runtime.postgres import Postgres
 
 from services.feature.domain.evaluate import evaluate, incomplete, needed_by
 from services.feature.domain.facts import Asked, checked_times, compact_keys
@@ -17,7 +16,7 @@ from services.feature.domain.packing import unpacked
 from services.feature.domain.states import states_of
 from services.feature.domain.views import Feature, Kind
 from services.feature.store.catalog import Catalog, KnownView
-from services.feature.store.facts import read_facts
+from services.feature.store.history import History
 from services.feature.store.online import Online
 
 Column = NDArray[np.generic]
@@ -35,8 +34,8 @@ class _Selection:
 class Reader:
     """Reads the online store, and PostgreSQL for rows too old for it."""
 
-    def __init__(self, postgres: Postgres, catalog: Catalog, online: Online, *, most_rows: int) -> None:
-        self._postgres, self._catalog, self._online, self._most = postgres, catalog, online, most_rows
+    def __init__(self, history: History, catalog: Catalog, online: Online, *, most_rows: int) -> None:
+        self._history, self._catalog, self._online, self._most = history, catalog, online, most_rows
 
     async def read(self, asked: Sequence[Asked], times_us: Sequence[int], now_us: int) -> Table:
         """A column a feature asked for. NotFound (view, feature), InvalidArgument (lengths, times, names)."""
@@ -96,8 +95,8 @@ class Reader:
         keys = [selection.keys[place] for place in used.tolist()]
         reach = needed_by(known.layout)
         since = int(times.min()) - reach if reach else None
-        facts, _, _ = await read_facts(self._postgres, known.id, known.view, keys, since_us=since, until_us=int(times.max()))
-        return evaluate(known.view, selection.features, states_of(known.layout, facts), places.astype(np.int64), times)
+        found = await self._history.read(known, keys, since_us=since, until_us=int(times.max()))
+        return evaluate(known.view, selection.features, states_of(known.layout, found.facts), places.astype(np.int64), times)
 
 
 def names_of(features: Sequence[Feature], names: Sequence[str]) -> tuple[str, ...]:

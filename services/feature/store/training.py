@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from perennial.clock import from_us
 from perennial.errors import FailedPrecondition, NotFound
 from perennial.runtime.objects import Objects
@@ -13,22 +12,24 @@ from perennial.runtime.postgres import Postgres
 from perennial.v1 import feature_pb2 as pb
 
 from services.feature import wire
-from services.feature.domain.evaluate import evaluate
 from services.feature.domain.facts import compact_keys
-from services.feature.domain.states import states_of
-from services.feature.domain.training import Header, Join, Labelled, check_names, entity_batches, ordered
+from services.feature.domain.joining import Column, Joining, KeyedRows, batches
+from services.feature.domain.training import Header, Join, Labelled, check_names, ordered
 from services.feature.domain.views import Feature, Kind
 from services.feature.store.catalog import Catalog, KnownView
-from services.feature.store.facts import read_facts, rows_of
+from services.feature.store.facts import rows_of
+from services.feature.store.files import in_file_order
+from services.feature.store.history import History
 from services.feature.store.parquet import write_training_set
-from services.feature.store.reading import Column, assembled, named, names_of
+from services.feature.store.reading import assembled, named, names_of
 
 
 class TrainingSets:
     """Builds and describes training sets."""
 
-    def __init__(self, postgres: Postgres, catalog: Catalog, objects: Objects, *, join_rows: int) -> None:
-        self._postgres, self._catalog, self._objects, self._join_rows = postgres, catalog, objects, join_rows
+    def __init__(self, postgres: Postgres, catalog: Catalog, history: History, objects: Objects, *, join_rows: int) -> None:
+        self._postgres, self._catalog, self._history, self._objects = postgres, catalog, history, objects
+        self._join_rows = join_rows
 
     async def check(self, header: Header) -> None:
         """Whether the header's joins can be made. NotFound (view, feature), FailedPrecondition (a view not kept offline)."""
@@ -67,29 +68,14 @@ class TrainingSets:
         self, known: KnownView, features: Sequence[Feature], key_column: str, rows: Labelled, known_by_us: int | None
     ) -> list[Column]:
         """The features' columns, entities in batches so that memory stays bounded."""
-        keys, entity = compact_keys(rows.table.texts[key_column])
-        columns: list[Column] = [
-            np.full(len(entity), None, dtype=object) if known.view.kind_of(feature) is Kind.TEXT else np.full(len(entity), np.nan)
-            for feature in features
-        ]
-        until = int(rows.times.max(initial=0))
-        order = np.argsort(entity, kind="stable")
-        edges = np.searchsorted(entity[order], np.arange(len(keys) + 1))
-        counts = await rows_of(self._postgres, known.id, keys)
-        for batch in entity_batches(counts, self._join_rows):
-            first, last = int(batch[0]), int(batch[-1]) + 1
-            facts, _, _ = await read_facts(self._postgres, known.id, known.view, keys[first:last], until_us=until)
-            if known_by_us is not None:
-                facts = facts.take(facts.known <= known_by_us)
-            chosen = order[edges[first] : edges[last]]
-
-            def joined() -> list[Column]:
-                states = states_of(known.layout, facts)  # noqa: B023 awaited at once
-                return evaluate(known.view, features, states, entity[chosen] - first, rows.times[chosen])  # noqa: B023
-
-            for column, values in zip(columns, await asyncio.to_thread(joined), strict=True):
-                column[chosen] = values
-        return columns
+        keyed = KeyedRows(*compact_keys(rows.table.texts[key_column]), rows.times, in_file_order)
+        joining = Joining(known.view, features, known.layout, keyed)
+        counts = await rows_of(self._postgres, known.id, keyed.keys)
+        for first, last in batches(counts, self._join_rows):
+            keys = keyed.keys[first:last]
+            found = await self._history.read(known, keys, since_us=joining.since, until_us=joining.until)
+            await asyncio.to_thread(joining.fill, first, last, found.facts, known_by_us)
+        return joining.columns
 
     async def _stored(self, header: Header, rows: Labelled) -> pb.TrainingSet:
         labels = list(header.labels)
