@@ -10,30 +10,16 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perennial.errors import DataLoss, InvalidArgument
-from perennial.stats.cells import CELLS, ORDER, raw_cells
-from perennial.stats.columns import (
-    HEAD,
-    MISSING,
-    MISTYPED,
-    NEGATIVE_INFINITY,
-    POSITIVE_INFINITY,
-    SUM_LIMIT,
-    SUM_UNITS,
-    UNSEEN,
-    Counts,
-    Grid,
-)
+from perennial.stats.binning import Binner, Taken, least_texts
+from perennial.stats.columns import Counts
 from perennial.stats.reference import Profile
 from perennial.stats.rows import Rows
 
-CHUNK = 4096
-MOST_UNSEEN = 16
 Unseen = Mapping[str, Mapping[str, int]]
 
 
@@ -108,27 +94,29 @@ class Folder:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        self.parts = (_GridFolder(profile.inputs), _GridFolder(profile.outputs))
-        self.split = profile.inputs.bins
+        self._inputs = Binner([profile.inputs])
+        self._both = Binner([profile.inputs, profile.outputs])
 
     def empty(self) -> Fold:
         """The fold of no rows."""
-        bins, sums = (sum(p.bins for p in self.parts), sum(len(p.names) for p in self.parts))
-        return Fold(self.profile.checksum, 0, np.zeros(bins, np.int64), np.zeros(sums, np.int64))
+        sums = np.zeros(len(self._both.starts), np.int64)
+        return Fold(self.profile.checksum, 0, np.zeros(self._both.bins, np.int64), sums)
 
     def fold(self, inputs: Rows, outputs: Rows | None = None) -> Fold:
         """The fold of these rows; columns that the profile lacks are passed over, ones that the rows lack are mistyped.
 
-        Without ``outputs`` nothing is counted for them.
+        Without ``outputs`` nothing is counted for them. InvalidArgument when the tables differ in rows.
         """
         unseen: dict[str, dict[str, int]] = {}
-        counts, sums = self.parts[0].counted(inputs, unseen)
-        if outputs is None:
-            more, further = np.zeros(self.parts[1].bins, np.int64), np.zeros(len(self.parts[1].names), np.int64)
-        else:
-            more, further = self.parts[1].counted(outputs, unseen)
-        joined, total = np.concatenate([counts, more]), np.concatenate([sums, further])
-        return Fold(self.profile.checksum, inputs.rows, joined, total, unseen)
+        if outputs is not None:
+            if outputs.rows != inputs.rows:
+                raise InvalidArgument(f"{outputs.rows} rows of outputs do not fit {inputs.rows} rows of inputs")
+            counts, sums = self._both.counted([inputs, outputs], unseen)
+            return Fold(self.profile.checksum, inputs.rows, counts, sums, unseen)
+        counts, sums = self._inputs.counted([inputs], unseen)
+        counts = np.concatenate([counts, np.zeros(self._both.bins - len(counts), np.int64)])
+        sums = np.concatenate([sums, np.zeros(len(self._both.starts) - len(sums), np.int64)])
+        return Fold(self.profile.checksum, inputs.rows, counts, sums, unseen)
 
     def fold_panes(self, panes: NDArray[np.int64], inputs: Rows, outputs: Rows | None = None) -> dict[int, Fold]:
         """A fold a pane: ``panes[i]`` is the pane of row i. One pass where all rows share a pane."""
@@ -140,137 +128,8 @@ class Folder:
         result = {}
         for pane in found.tolist():
             chosen = np.flatnonzero(panes == pane)
-            result[pane] = self.fold(_Taken.of(inputs, chosen), None if outputs is None else _Taken.of(outputs, chosen))
+            result[pane] = self.fold(Taken.of(inputs, chosen), None if outputs is None else Taken.of(outputs, chosen))
         return result
-
-
-def fold_blocks(grid: Grid, rows: Rows, blocks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts over one grid's bins, a row a block of time, oldest first: what thresholds are calibrated on."""
-    folder = _GridFolder(grid)
-    order = np.argsort(blocks, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(blocks[order])) + 1, rows.rows)
-    starts = np.concatenate([[0], ends[:-1]])
-    parts = [folder.counted(_Taken.of(rows, order[a:b]), {})[0] for a, b in zip(starts, ends, strict=True)]
-    return np.array(parts)
-
-
-class _GridFolder:
-    """One grid made ready: the look-up table of all number columns, the indexes of all text columns."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.names = tuple(column.name for column in grid.numbers)
-        self.bins = grid.bins
-        self.starts = grid.starts
-        self.centres = np.array([c.centre for c in grid.numbers], np.float32)
-        self.units = np.array([SUM_UNITS / c.scale for c in grid.numbers])
-        self.offsets = np.arange(len(grid.numbers), dtype=np.uint32) * np.uint32(CELLS)
-        self.table = _look_up(grid)
-        self.texts = [
-            (c.name, start, {**{v: HEAD + i for i, v in enumerate(c.categories)}, **dict.fromkeys(c.rare, UNSEEN + 1)})
-            for c, start in zip(grid.texts, grid.starts[len(grid.numbers) :], strict=False)
-        ]
-
-    def counted(self, rows: Rows, unseen: dict[str, dict[str, int]]) -> tuple[Counts, Counts]:
-        """Counts over all bins and the number columns' sums; texts never seen before are noted in ``unseen``."""
-        numbers, absent = self._matrix(rows)
-        texts = [self._text_bins(rows, name, start, index, unseen) for name, start, index in self.texts]
-        counts = np.zeros(self.bins, np.int64)
-        sums = np.zeros(len(self.names), np.int64)
-        for start in range(0, rows.rows, CHUNK):
-            part = numbers[start : start + CHUNK]
-            found = self.table[raw_cells(part, self.centres) + self.offsets].ravel()
-            places = np.concatenate([found, *(t[start : start + CHUNK] for t in texts)]) if texts else found
-            counts += np.bincount(places, minlength=self.bins)
-            sums += self._sums(part)
-        heads = counts[list(self.starts[: len(self.names)])] if self.names else 0
-        infinite = np.array([counts[s + POSITIVE_INFINITY] - counts[s + NEGATIVE_INFINITY] for s in self.starts[: len(self.names)]])
-        sums += (heads - infinite) * SUM_LIMIT if self.names else 0
-        for place in absent:
-            counts[self.starts[place] + MISTYPED] = counts[self.starts[place] + MISSING]
-            counts[self.starts[place] + MISSING] = 0
-        return counts, sums
-
-    def _sums(self, part: NDArray[Any]) -> Counts:
-        """Fixed-point sums; a null counts as the lower limit here and is taken out again by ``counted``."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            distance = (part.astype(np.float32, copy=False) - self.centres) * self.units
-        np.fmax(distance, -SUM_LIMIT, out=distance)
-        np.fmin(distance, SUM_LIMIT, out=distance)
-        np.rint(distance, out=distance)
-        return distance.astype(np.int64).sum(axis=0)
-
-    def _matrix(self, rows: Rows) -> tuple[NDArray[Any], list[int]]:
-        """The number columns in the profile's order, and which of them the rows do not have as numbers."""
-        if rows.number_names == self.names:
-            return rows.numbers.reshape(rows.rows, len(self.names)), []
-        places = {name: place for place, name in enumerate(rows.number_names)}
-        matrix = np.full((rows.rows, len(self.names)), np.nan, np.float32)
-        for place, name in enumerate(self.names):
-            if name in places:
-                with np.errstate(over="ignore"):
-                    matrix[:, place] = rows.numbers[:, places[name]]
-        return matrix, [place for place, name in enumerate(self.names) if name not in places]
-
-    @staticmethod
-    def _text_bins(
-        rows: Rows, name: str, start: int, index: dict[str, int], unseen: dict[str, dict[str, int]]
-    ) -> NDArray[np.int64]:
-        """Bin of each row in one text column; a column of nulls that came as numbers is missing, any other is mistyped."""
-        if name not in rows.texts:
-            if name in rows.number_names:
-                empty = np.isnan(rows.numbers[:, rows.number_names.index(name)])
-                return np.where(empty, start + MISSING, start + MISTYPED)
-            return np.full(rows.rows, start + MISTYPED)
-        column = rows.texts[name]
-        bins = [index.get(value, UNSEEN) for value in column.values]
-        if UNSEEN in bins:
-            used = np.bincount(column.codes[column.codes >= 0], minlength=len(bins)).tolist()
-            new = {v: n for v, b, n in zip(column.values, bins, used, strict=True) if b == UNSEEN and n}
-            if new:
-                unseen[name] = _least(new)
-        return np.array([*bins, MISSING])[column.codes] + start
-
-
-def _look_up(grid: Grid) -> NDArray[np.int32]:
-    """Bin of each raw cell of each column, one column after the other."""
-    table = np.empty((len(grid.numbers), CELLS), np.int32)
-    raw = np.arange(CELLS)
-    not_a_number = ((raw & 0x7F80) == 0x7F80) & ((raw & 0x7F) != 0)
-    for place, column in enumerate(grid.numbers):
-        bins = column.look_up[ORDER]
-        bins[not_a_number] = MISSING
-        bins[0x7F80], bins[0xFF80] = POSITIVE_INFINITY, NEGATIVE_INFINITY
-        table[place] = bins + grid.starts[place]
-    return table.ravel()
-
-
-@dataclass(frozen=True, slots=True)
-class _TakenText:
-    codes: NDArray[np.int32]
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """Some rows of a table."""
-
-    rows: int
-    number_names: tuple[str, ...]
-    numbers: NDArray[Any]
-    texts: Mapping[str, _TakenText]
-
-    @classmethod
-    def of(cls, rows: Rows, chosen: NDArray[np.int64]) -> _Taken:
-        texts = {name: _TakenText(t.codes[chosen], t.values) for name, t in rows.texts.items()}
-        return cls(len(chosen), rows.number_names, rows.numbers[chosen] if rows.number_names else rows.numbers, texts)
-
-
-def _least(seen: Mapping[str, int]) -> dict[str, int]:
-    """The texts of least checksum: a sample that does not depend on order, and whose counts stay exact under merging."""
-    if len(seen) <= MOST_UNSEEN:
-        return dict(seen)
-    kept = sorted(seen, key=lambda value: (zlib.crc32(value.encode()), value))[:MOST_UNSEEN]
-    return {value: seen[value] for value in kept}
 
 
 def _merged_unseen(first: Unseen, second: Unseen) -> Unseen:
@@ -279,7 +138,7 @@ def _merged_unseen(first: Unseen, second: Unseen) -> Unseen:
     merged = {}
     for name in {**first, **second}:
         one, other = first.get(name, {}), second.get(name, {})
-        merged[name] = _least({value: one.get(value, 0) + other.get(value, 0) for value in {**one, **other}})
+        merged[name] = least_texts({value: one.get(value, 0) + other.get(value, 0) for value in {**one, **other}})
     return merged
 
 

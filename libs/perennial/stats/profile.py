@@ -12,7 +12,7 @@ from perennial.errors import InvalidArgument
 from perennial.stats.calibration import WindowPolicy, pane_noise_of, window_noise_of
 from perennial.stats.columns import Grid
 from perennial.stats.errors import ErrorProfile
-from perennial.stats.fold import fold_blocks
+from perennial.stats.binning import fold_blocks
 from perennial.stats.gridding import grid_of
 from perennial.stats.reference import Noise, PaneNoise, Profile
 from perennial.stats.rows import Rows
