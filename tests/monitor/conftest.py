@@ -9,6 +9,7 @@ import asyncpg
 import grpc
 import pytest
 from perennial.runtime.service import Runtime
+from perennial.testing.stack import RunningStack
 
 from services.monitor.__main__ import MIGRATIONS, build
 from services.monitor.config import MonitorConfig
@@ -19,7 +20,7 @@ from world import World
 
 
 @pytest.fixture(scope="module")
-async def world() -> AsyncIterator[World]:
+async def world(stack: RunningStack) -> AsyncIterator[World]:
     config = MonitorConfig(
         namespace=f"monitor-{randomness.token_hex(4)}", port=0, metrics_port=0, kafka_partitions=2, log_interval_s=5.0
     )

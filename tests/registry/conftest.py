@@ -12,6 +12,7 @@ from perennial.errors import from_status
 from perennial.runtime import secrets
 from perennial.runtime.service import Runtime
 from perennial.runtime.tokens import ServiceKey, audience_of
+from perennial.testing.stack import RunningStack
 from perennial.v1 import registry_pb2 as pb
 from perennial.v1 import registry_pb2_grpc as pb_grpc
 
@@ -63,7 +64,7 @@ def namespace() -> str:
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, stack: RunningStack) -> Iterator[Path]:
     """A folder with the platform's secrets."""
     folder = tmp_path_factory.mktemp("registry")
     secrets.ensure(folder / "secrets")
