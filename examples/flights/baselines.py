@@ -16,16 +16,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
-from examples.flights.data import local_midnight
-from examples.flights.setup import Plan
 from perennial.clock import to_us
 from perennial.frames import Table
 from perennial.package import load
 from perennial.runtime.objects import Objects
 from perennial.v1.events_pb2 import LogSnapshot
 
+from examples.flights.data import local_midnight
+from examples.flights.setup import Plan
+
 WINDOW_DAYS = 56
+Floats = NDArray[np.float64]
+Fit = Callable[[Table, Floats], Callable[[Table], Floats]]
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,7 @@ def left_alone(log: Log, package: Path) -> NDArray[np.float64]:
     return np.asarray(np.abs(answers - known["truth"].to_numpy()))
 
 
-def even_schedule(
-    log: Log, first: pl.DataFrame, plan: Plan, retrainings: int, fit: Callable[[Table, NDArray[np.float64]], Callable[[Table], NDArray[np.float64]]],
-    on_fit: Callable[[int], None],
-) -> float:  # fmt: skip
+def even_schedule(log: Log, first: pl.DataFrame, plan: Plan, retrainings: int, fit: Fit) -> float:
     """Mean absolute error with ``retrainings`` refits at even distances, each live at once: better than any real schedule.
 
     The recipe, the window and the rows are the platform's.
@@ -94,7 +93,6 @@ def even_schedule(
         answers = model(log.inputs(scored))
         total += float(np.abs(answers - scored["truth"].to_numpy()).sum())
         count += len(scored)
-        on_fit(place)
     return total / count
 
 

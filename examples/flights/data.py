@@ -18,7 +18,12 @@ import polars as pl
 ZONE = ZoneInfo("America/New_York")
 LATE_MINUTES = 15
 # The airports table lacks these four; all lie in the Atlantic zone, which keeps no summer time.
-_NO_ZONE = {"BQN": "America/Puerto_Rico", "PSE": "America/Puerto_Rico", "SJU": "America/Puerto_Rico", "STT": "America/Puerto_Rico"}
+_NO_ZONE = {
+    "BQN": "America/Puerto_Rico",
+    "PSE": "America/Puerto_Rico",
+    "SJU": "America/Puerto_Rico",
+    "STT": "America/Puerto_Rico",
+}
 _ON_TIME, _LATE = "on-time", "late"
 
 
@@ -52,7 +57,12 @@ def load(*, kilometres_from: datetime | None = None) -> Year:
         flights = flights.with_columns(distance=pl.col("distance") * kilometres)
     landed = flights.filter(pl.col("known_at_us").is_not_null())
     landings = landed.select(
-        "origin", "dest", "carrier", "air_time", miles="miles", gain=pl.col("arr_delay") - pl.col("dep_delay"),
+        "origin",
+        "dest",
+        "carrier",
+        "air_time",
+        miles="miles",
+        gain=pl.col("arr_delay") - pl.col("dep_delay"),
         event_time_us="known_at_us",
     ).sort("event_time_us", maintain_order=True)
     departures = flights.select("origin", "dep_delay", event_time_us="event_time_us")
@@ -95,7 +105,11 @@ def _flights() -> pl.DataFrame:
     local = pl.from_epoch("scheduled_us", time_unit="us").dt.replace_time_zone("UTC").dt.convert_time_zone(str(ZONE))
     arrived = pl.col("arr_delay").is_not_null() & pl.col("air_time").is_not_null()
     return known.select(
-        "origin", "dest", "carrier", "tailnum", "event_time_us",
+        "origin",
+        "dest",
+        "carrier",
+        "tailnum",
+        "event_time_us",
         pl.col("dep_delay", "arr_delay", "air_time").cast(pl.Float64),
         flight=pl.concat_str("carrier", "flight", pl.lit("-"), "row"),
         distance=pl.col("distance").cast(pl.Float64),
@@ -103,7 +117,9 @@ def _flights() -> pl.DataFrame:
         hour=local.dt.hour().cast(pl.Float64),
         weekday=local.dt.weekday().cast(pl.Float64),
         known_at_us=pl.when(arrived).then(pl.max_horizontal("arrival_us", pl.col("event_time_us") + minute)),
-        is_late=pl.when(arrived).then(pl.when(pl.col("arr_delay") > LATE_MINUTES).then(pl.lit(_LATE)).otherwise(pl.lit(_ON_TIME))),
+        is_late=pl.when(arrived).then(
+            pl.when(pl.col("arr_delay") > LATE_MINUTES).then(pl.lit(_LATE)).otherwise(pl.lit(_ON_TIME))
+        ),
     ).sort("event_time_us", "flight")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,18 +13,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from perennial.client import AsyncPerennial, Table
+from perennial.v1.serving_pb2 import Deployment, RolloutState
+from perennial.v1.trainer_pb2 import Job, JobState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from examples.flights import baselines, results, setup
-from examples.flights.data import ZONE, load, local_midnight
+from examples.flights.data import ZONE, Year, load, local_midnight
 from examples.flights.replay import ETA, OPEN, Replay
 from examples.flights.replay import Progress as Told
 from examples.flights.setup import Plan
-from perennial.client import AsyncPerennial, Table
-from perennial.clock import to_us
-from perennial.v1.serving_pb2 import Deployment, RolloutState
-from perennial.v1.trainer_pb2 import Job, JobState
 
 TELL_EVERY_DAYS = 7
 
@@ -77,7 +75,13 @@ class Story:
         if not self.console.is_terminal:
             await replay.run(start, end)
             return
-        columns = (TextColumn("{task.fields[what]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.fields[what]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=self.console) as bar:
             bar.add_task("replay", total=int((end - start).total_seconds() // 3600), what="")
             self._bar = bar
@@ -96,23 +100,22 @@ async def run(plan: Plan, *, env_file: Path, output: Path, json_file: Path | Non
     async with AsyncPerennial(env_file=env_file) as platform:
         replay = Replay(platform, year, Told(story.on_tick, story.on_job, story.on_deployment))
         await setup.prepare(platform, replay, plan, year.planes, story.tell)
-        story.tell(f"replaying {local_midnight(plan.start).astimezone(ZONE):%d %b} to {local_midnight(plan.end).astimezone(ZONE):%d %b}, an hour a tick")
+        first, last = (local_midnight(day).astimezone(ZONE) for day in (plan.start, plan.end))
+        story.tell(f"replaying {first:%d %b} to {last:%d %b}, an hour a tick")
         await story.replayed(replay)
         found = await results.collect(platform, replay, plan)
         story.tell("reading the prediction log for the comparisons")
-        await compare(platform, year, plan, found, env_file, output, story)
+        await compare(platform, year, found, env_file, output)
     found.seconds = time.monotonic() - began
     report.show(found, console)
     report.write(found, output)
     if json_file is not None:
-        json_file.write_text(json.dumps(found.as_json(), indent=1))
+        report.write_json(found, json_file)
     console.print(f"report: {output / 'report.html'}", highlight=False)
     return found
 
 
-async def compare(
-    platform: AsyncPerennial, year: Any, plan: Plan, found: results.Results, env_file: Path, output: Path, story: Story
-) -> None:
+async def compare(platform: AsyncPerennial, year: Year, found: results.Results, env_file: Path, output: Path) -> None:
     """The first model left alone, the even schedule, and the check of the logged features."""
     objects = open_store(env_file)
     snapshot = await platform.monitoring.snapshot(ETA)
@@ -121,7 +124,7 @@ async def compare(
     known = log.rows.filter(pl.col("truth").is_not_null())
     static = known.select("event_time_us").with_columns(error=pl.Series(baselines.left_alone(log, package)))
     static = static.group_by(day=results.local_day("event_time_us")).agg(pl.col("error").sum(), count=pl.len())
-    found.mae_static = float(static["error"].sum() / static["count"].sum())
+    found.mae_static = results.mean_error(static)
     found.months = results.by_month(found.daily, {"mae_static": static})
 
     async def table(description: Any) -> pl.DataFrame:
@@ -131,7 +134,7 @@ async def compare(
     deployment = await platform.deployments.get(ETA)
     first = await table(await platform.features.get_training_set(deployment.spec.training_set))
     found.mae_even = await asyncio.to_thread(
-        baselines.even_schedule, log, first, plan, len(found.retrains), fitting(log.columns, first), lambda _place: None
+        baselines.even_schedule, log, first, found.plan, len(found.retrains), fitting(log.columns, first)
     )
 
 
@@ -149,6 +152,7 @@ def open_store(env_file: Path) -> Any:
 def fitting(columns: tuple[str, ...], first: pl.DataFrame) -> Any:
     """The platform's own recipe as a function: rows and truths in, a function of rows out."""
     from perennial.package import Column, ColumnType, Signature
+
     from services.trainer.algorithms import Problem, named
 
     algorithm = named("lightgbm")

@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from perennial.client import AsyncOutcomes, AsyncPerennial, Table
+from perennial.clock import from_us, to_us
+from perennial.v1.serving_pb2 import ROLLOUT_STATE_LIVE, ROLLOUT_STATE_PENDING, ROLLOUT_STATE_SHADOW, Deployment
+from perennial.v1.trainer_pb2 import Job
 
 from examples.flights.data import ZONE, Year, local_midnight
 from examples.flights.views import REQUEST_NUMBERS, REQUEST_TEXTS, WEATHER
-from perennial.clock import from_us, to_us
-from perennial.client import AsyncOutcomes, AsyncPerennial, Table
-from perennial.v1.serving_pb2 import ROLLOUT_STATE_LIVE, ROLLOUT_STATE_PENDING, ROLLOUT_STATE_SHADOW, Deployment
-from perennial.v1.trainer_pb2 import Job
 
 HOUR = timedelta(hours=1)
 HOUR_US = 3_600_000_000
@@ -52,7 +52,9 @@ class Timeline:
 
 def as_rows(frame: pl.DataFrame, columns: tuple[str, ...]) -> Table:
     """The columns of a data frame as the client takes them."""
-    return Table.of({name: frame[name].to_list() if frame[name].dtype == pl.String else frame[name].to_numpy() for name in columns})
+    return Table.of(
+        {name: frame[name].to_list() if frame[name].dtype == pl.String else frame[name].to_numpy() for name in columns}
+    )
 
 
 @dataclass

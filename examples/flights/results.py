@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
-from examples.flights.data import ZONE, Year, local_midnight
-from examples.flights.replay import ETA, LATE, Replay, as_rows
-from examples.flights.setup import Plan
-from examples.flights.views import REQUEST_NUMBERS, REQUEST_TEXTS, joins
 from perennial.client import AsyncPerennial
 from perennial.v1.common_pb2 import ChainEvent
 from perennial.v1.events_pb2 import QualityIncident
 from perennial.v1.monitor_pb2 import Decision
 from perennial.v1.serving_pb2 import ROLLOUT_STATE_PROMOTED, Rollout
+
+from examples.flights.data import ZONE, Year, local_midnight
+from examples.flights.replay import ETA, LATE, Replay, as_rows
+from examples.flights.setup import Plan
+from examples.flights.views import REQUEST_NUMBERS, REQUEST_TEXTS, joins
 
 SAMPLE = 1_000
 LAST_INCIDENT_DAY = 211
@@ -56,7 +56,9 @@ class Results:
     def declined(self) -> int:
         """Retrainings whose result was not taken: by the trainer's judgement or by the rollout."""
         refused = sum(1 for decision in self.retrains if decision.state == "declined")
-        return refused + sum(1 for rollout in self.rollouts if rollout.ended_at.seconds and rollout.state != ROLLOUT_STATE_PROMOTED)
+        return refused + sum(
+            1 for rollout in self.rollouts if rollout.ended_at.seconds and rollout.state != ROLLOUT_STATE_PROMOTED
+        )
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` writes."""
@@ -97,7 +99,7 @@ class Results:
         """Mean absolute error of the days after the change of unit."""
         from_day = (self.plan.kilometres_from or 0) + 1
         days = self.daily.filter((pl.col("day") >= from_day) & (pl.col("day") <= LAST_INCIDENT_DAY))
-        return round(float(days["error"].sum() / days["count"].sum()), 4) if len(days) else None
+        return round(mean_error(days), 4) if len(days) else None
 
 
 def _iso(time: Any) -> str | None:
@@ -124,8 +126,13 @@ async def collect(platform: AsyncPerennial, replay: Replay, plan: Plan) -> Resul
         acknowledged=replay.tallies[ETA].acknowledged,
         chain=await platform.models.chain(promoted[0].correlation_id) if promoted else [],
         late_auc=auc(replay),
-        mae_platform=float(daily["error"].sum() / daily["count"].sum()),
+        mae_platform=mean_error(daily),
     )
+
+
+def mean_error(daily: pl.DataFrame) -> float:
+    """Mean absolute error of a table of daily sums and counts."""
+    return float(np.sum(daily["error"].to_numpy()) / np.sum(daily["count"].to_numpy()))
 
 
 def errors_by_day(replay: Replay) -> pl.DataFrame:
@@ -134,9 +141,7 @@ def errors_by_day(replay: Replay) -> pl.DataFrame:
         pl.col("answer").is_not_nan() & pl.col("air_time").is_not_null()
     )
     error = (pl.col("answer") - pl.col("air_time")).abs()
-    return (
-        answered.group_by(day=local_day("event_time_us")).agg(error=error.sum(), count=pl.len()).sort("day")
-    )
+    return answered.group_by(day=local_day("event_time_us")).agg(error=error.sum(), count=pl.len()).sort("day")
 
 
 def local_day(column: str) -> pl.Expr:
@@ -149,7 +154,9 @@ def auc(replay: Replay) -> float:
     """Area under the curve of the second model: how often a late flight was given a higher probability than one on time."""
     answers = replay.tallies[LATE].answers
     truth = replay.flights["is_late"].to_list()
-    known = np.array([place for place, value in enumerate(truth) if value is not None and not np.isnan(answers[place])], dtype=int)
+    known = np.array(
+        [place for place, value in enumerate(truth) if value is not None and not np.isnan(answers[place])], dtype=int
+    )
     if not len(known):
         return float("nan")
     late = np.array([truth[place] == "late" for place in known])
@@ -179,7 +186,12 @@ async def check_features(
     flights = year.flights.join(sample.select("flight"), on="flight", how="semi").sort("flight")
     rows = as_rows(flights, (*REQUEST_NUMBERS, *REQUEST_TEXTS, "tailnum", "air_time"))
     table = await platform.features.training_set(
-        rows, flights["event_time_us"].to_numpy(), joins(), labels=("air_time",), name="check", entity_keys=flights["flight"].to_list()
+        rows,
+        flights["event_time_us"].to_numpy(),
+        joins(),
+        labels=("air_time",),
+        name="check",
+        entity_keys=flights["flight"].to_list(),
     )
     joined = (await fetch(table)).sort("entity_key")
     different: NDArray[np.bool_] = np.zeros(len(sample), dtype=bool)

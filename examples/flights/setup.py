@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import polars as pl
 from google.protobuf.duration_pb2 import Duration
-
-from examples.flights.data import local_midnight
-from examples.flights.replay import ETA, LATE, Replay, as_rows, load_history
-from examples.flights.views import REQUEST_NUMBERS, REQUEST_TEXTS, VIEWS, bindings, joins, model_columns
 from perennial.client import AsyncPerennial
 from perennial.clock import to_us
 from perennial.v1.feature_pb2 import TrainingSet
 from perennial.v1.serving_pb2 import TIME_MODE_EVENT, DeploymentSpec, MonitoringPolicy, RolloutPolicy
 from perennial.v1.trainer_pb2 import JOB_STATE_SUCCEEDED, Job
+
+from examples.flights.data import local_midnight
+from examples.flights.replay import ETA, LATE, Replay, as_rows, load_history
+from examples.flights.views import REQUEST_NUMBERS, REQUEST_TEXTS, VIEWS, bindings, joins, model_columns
 
 DAY_S = 86_400
 PLANES_AT_ONCE = 2_000
@@ -38,7 +38,7 @@ FAST = Plan(start=59, end=71)
 INCIDENT = Plan(train_from=94, train_until=150, start=150, end=212, kilometres_from=200)
 
 
-async def declare(platform: AsyncPerennial, replay: Replay, planes: pl.DataFrame) -> None:
+async def declare(platform: AsyncPerennial, planes: pl.DataFrame) -> None:
     """Declares the views and writes the register of planes."""
     for view in VIEWS:
         await platform.features.register(view)
@@ -48,10 +48,12 @@ async def declare(platform: AsyncPerennial, replay: Replay, planes: pl.DataFrame
         await platform.features.write({"planes": (as_rows(part, ("tailnum", "built", "seats")), times, times)})
 
 
-async def prepare(platform: AsyncPerennial, replay: Replay, plan: Plan, planes: pl.DataFrame, tell: Callable[[str], None]) -> None:
+async def prepare(
+    platform: AsyncPerennial, replay: Replay, plan: Plan, planes: pl.DataFrame, tell: Callable[[str], None]
+) -> None:
     """Everything up to the first prediction."""
     tell(f"declaring {len(VIEWS)} feature views and writing the days before day {plan.start}")
-    await declare(platform, replay, planes)
+    await declare(platform, planes)
     await load_history(replay, plan.train_from - WARM_UP, plan.train_until)
     table = await training_set(platform, replay.flights, plan)
     tell(f"training set {table.digest[:12]}: {table.rows:,} flights x {len(table.columns)} columns, joined point in time")
@@ -78,7 +80,13 @@ async def training_set(platform: AsyncPerennial, flights: pl.DataFrame, plan: Pl
 async def train(platform: AsyncPerennial, model: str, target: str, task: str, digest: str) -> Job:
     """Trains and registers the first version, as champion."""
     job = await platform.training.submit(
-        model, training_set=digest, target=target, task=task, algorithm="lightgbm", columns=model_columns(), first_alias="champion"
+        model,
+        training_set=digest,
+        target=target,
+        task=task,
+        algorithm="lightgbm",
+        columns=model_columns(),
+        first_alias="champion",
     )
     done = await platform.training.wait(job.job_id)
     if done.state != JOB_STATE_SUCCEEDED:

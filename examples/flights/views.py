@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from google.protobuf.duration_pb2 import Duration
-
 from perennial.v1.common_pb2 import COLUMN_TYPE_NUMBER, Column
 from perennial.v1.feature_pb2 import (
     AGGREGATION_COUNT,
@@ -29,7 +28,7 @@ REQUEST_NUMBERS = ("distance", "hour", "weekday", "dep_delay")
 REQUEST_TEXTS = ("origin", "dest", "carrier")
 
 
-def _feature(name: str, aggregation: Aggregation, column: str, hours: float, divisor: str = "") -> Feature:
+def _feature(name: str, aggregation: Aggregation.ValueType, column: str, hours: float, divisor: str = "") -> Feature:
     window = Duration(seconds=int(hours * HOUR_S)) if hours else None
     return Feature(name=name, aggregation=aggregation, column=column, window=window, divisor=divisor)
 

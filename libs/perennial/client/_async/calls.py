@@ -31,10 +31,11 @@ class AsyncCalls:
     def stub(self, service: str, kind: Callable[[Any], Any]) -> Any:
         """The generated stub of a service."""
         if service not in self._stubs:
-            self._stubs[service] = kind(self._channel(service))
+            self._stubs[service] = kind(self.channel(service))
         return self._stubs[service]
 
-    def _channel(self, service: str) -> grpc.aio.Channel:
+    def channel(self, service: str) -> grpc.aio.Channel:
+        """The channel to a service, opened now when it was not."""
         if service not in self._channels:
             address, credentials = self.connection.addresses[service], self.connection.credentials()
             options = self.connection.options()
