@@ -40,21 +40,21 @@ class Model:
 
     def registered(
         self, draft: ModelVersion, *, base: ModelVersion | None, taken: Iterable[Number], wanted: Number | None, first_alias: str
-    ) -> tuple[ModelVersion, tuple[Fact, ...]]:
-        """The new version under its number and the facts that make it so, its first alias when no version has it among them.
+    ) -> tuple[Registered, *tuple[Fact, ...]]:
+        """The new version under its number, then what its first alias brings when no version has that alias.
 
         ``base`` is what the rule compares with. FailedPrecondition when the rule forbids the ``wanted`` number.
         """
         number = _number_of(draft, base, taken, wanted)
         version = replace(draft, number=number, approval_required=self.approval_required)
-        facts: list[Fact] = [Registered(version)]
+        facts: list[Fact] = []
         if first_alias and first_alias not in self.aliases:
             if first_alias == CHAMPION:
                 if self.approval_required:
                     raise FailedPrecondition(f"{self.name}: {CHAMPION} needs an approval, so it cannot be a first alias")
                 facts.append(StageMoved(self.name, number, version.stage, Stage.PRODUCTION, version.author))
-            facts.insert(1, AliasPointed(self.name, first_alias, None, number, version.author))
-        return version, tuple(facts)
+            facts.insert(0, AliasPointed(self.name, first_alias, None, number, version.author))
+        return (Registered(version), *facts)
 
     def check_expected(self, alias: str, expected: str) -> None:
         """Aborted when ``alias`` does not name ``expected`` now; empty: it must not exist; ``*``: whatever it names."""

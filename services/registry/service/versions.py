@@ -62,13 +62,13 @@ class VersionCalls:
             again = await self._registered_before(header, author, digest)
             if again is not None:
                 return again
-            base = await record.base_of(draft.lineage.parent)
-            version, facts = record.model.registered(
-                draft, base=base, taken=await record.numbers(), wanted=header.wanted, first_alias=header.first_alias
+            base, taken = await record.base_of(draft.lineage.parent)
+            fact, *facts = record.model.registered(
+                draft, base=base, taken=taken, wanted=header.wanted, first_alias=header.first_alias
             )
-            await record.add(version, caller=str(author), request_id=header.request_id, digest=digest)
+            await record.add(fact, caller=str(author), request_id=header.request_id, digest=digest)
             await record.apply(*facts)
-        return after(version, *facts)
+        return after(fact.version, *facts)
 
     async def GetModelVersion(
         self, request: pb.GetModelVersionRequest, context: Context

@@ -1,10 +1,11 @@
-"""The files of versions among the objects, and on this disk while they come and go."""
+"""The files of versions among the objects, and here while they come and go."""
 
 import asyncio
+import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,45 +16,33 @@ from perennial.runtime.objects import Objects
 from services.registry.domain.upload import PIECE_BYTES
 
 _SMALL_BYTES = 1 << 20
-_MANIFEST_BYTES = 4 << 20
+_MEMORY_BYTES = 4 << 20
+"""What one upload may hold in memory; the rest goes to disk."""
 
 
-class Spooled:
-    """An upload on this disk whose every digest was right."""
+class Received:
+    """An upload whose every digest was right: small files in memory, large ones on this disk."""
 
-    def __init__(self, folder: Path, files: tuple[FileEntry, ...]) -> None:
-        self._folder = folder
-        self.files = files
-
-    def path(self, entry: FileEntry) -> Path:
-        """Where a file lies: by its place in the header, because names never become paths."""
-        return self._folder / str(self.files.index(entry))
-
-    def data(self, entry: FileEntry) -> bytes | Path:
-        """A small file's bytes, a large one's path."""
-        path = self.path(entry)
-        return path.read_bytes() if entry.size <= _SMALL_BYTES else path
-
-    def named(self, name: str) -> Path | None:
-        """Where the file of that name lies, or None."""
-        return next((self.path(entry) for entry in self.files if entry.name == name), None)
+    def __init__(self, data: Mapping[FileEntry, bytes | Path]) -> None:
+        self.data = data
 
     def manifest(self) -> Manifest:
         """The manifest; InvalidArgument when it is none."""
-        path = self.named(MANIFEST)
-        if path is None or path.stat().st_size > _MANIFEST_BYTES:
-            raise InvalidArgument(f"{MANIFEST}: missing, or larger than {_MANIFEST_BYTES} bytes")
-        return Manifest.decoded(path.read_bytes())
+        data = self._named(MANIFEST)
+        if not isinstance(data, bytes):
+            raise InvalidArgument(f"{MANIFEST}: missing, or larger than {_SMALL_BYTES} bytes")
+        return Manifest.decoded(data)
 
     async def check_graph(self) -> None:
         """InvalidArgument when the ONNX graph, if there is one, is none or reads other files."""
-        path = self.named(MODEL)
-        if path is None:
-            return
-        if path.stat().st_size <= _SMALL_BYTES:
-            refuse_external_data(path.read_bytes())
-        else:
-            await asyncio.to_thread(lambda: refuse_external_data(path.read_bytes()))
+        data = self._named(MODEL)
+        if isinstance(data, bytes):
+            refuse_external_data(data)
+        elif data is not None:
+            await asyncio.to_thread(lambda: refuse_external_data(data.read_bytes()))
+
+    def _named(self, name: str) -> bytes | Path | None:
+        return next((data for entry, data in self.data.items() if entry.name == name), None)
 
 
 class Artifacts:
@@ -70,23 +59,28 @@ class Artifacts:
         self._spool.mkdir(parents=True, exist_ok=True)
 
     @asynccontextmanager
-    async def received(self, files: tuple[FileEntry, ...], pieces: AsyncIterator[bytes]) -> AsyncIterator[Spooled]:
-        """The files whose bytes follow in order, on disk until the end of the block.
+    async def received(self, files: tuple[FileEntry, ...], pieces: AsyncIterator[bytes]) -> AsyncIterator[Received]:
+        """The files whose bytes follow in order, kept until the end of the block.
 
         DataLoss names a file whose digest is another; InvalidArgument when bytes are missing, too many or in too large pieces;
         DeadlineExceeded when the sender pauses too long.
         """
-        with tempfile.TemporaryDirectory(dir=self._spool, ignore_cleanup_errors=True) as name:
-            folder = Path(name)
-            source = _Pieces(pieces, self._idle_s)
+        source, data = _Pieces(pieces, self._idle_s), dict[FileEntry, bytes | Path]()
+        with contextlib.ExitStack() as held:
+            room = _MEMORY_BYTES
             for place, entry in enumerate(files):
-                await _write(folder / str(place), entry, source)
+                if entry.size <= min(_SMALL_BYTES, room):
+                    data[entry], room = await _in_memory(entry, source), room - entry.size
+                else:
+                    folder = held.enter_context(tempfile.TemporaryDirectory(dir=self._spool, ignore_cleanup_errors=True))
+                    data[entry] = Path(folder) / str(place)  # by its place: names never become paths
+                    await _on_disk(Path(folder) / str(place), entry, source)
             await source.expect_end()
-            yield Spooled(folder, files)
+            yield Received(data)
 
-    async def store(self, prefix: str, upload: Spooled) -> None:
+    async def store(self, prefix: str, upload: Received) -> None:
         """Put every file among the objects; repeating it is harmless, because the prefix is made from the content."""
-        await asyncio.gather(*(self._objects.put(f"{prefix}/{entry.name}", upload.data(entry)) for entry in upload.files))
+        await asyncio.gather(*(self._objects.put(f"{prefix}/{entry.name}", data) for entry, data in upload.data.items()))
 
     async def pieces(self, prefix: str, entries: Iterable[FileEntry]) -> AsyncIterator[tuple[str, bytes]]:
         """The files' bytes, each file verified before its first piece leaves; DataLoss when one is damaged or gone."""
@@ -144,16 +138,26 @@ class _Pieces:
         return piece
 
 
-async def _write(path: Path, entry: FileEntry, source: _Pieces) -> None:
-    digest, missing = hashlib.sha256(), entry.size
+async def _in_memory(entry: FileEntry, source: _Pieces) -> bytes:
+    parts: list[memoryview] = []
+    await _copied(entry, source, parts.append)
+    return b"".join(parts)
+
+
+async def _on_disk(path: Path, entry: FileEntry, source: _Pieces) -> None:
     with path.open("wb") as file:
-        while missing:
-            part = await source.take(missing)
-            if not part:
-                raise InvalidArgument(f"{entry.name}: {entry.size - missing} of {entry.size} bytes came")
-            digest.update(part)
-            file.write(part)
-            missing -= len(part)
+        await _copied(entry, source, file.write)
+
+
+async def _copied(entry: FileEntry, source: _Pieces, write: Callable[[memoryview], object]) -> None:
+    digest, missing = hashlib.sha256(), entry.size
+    while missing:
+        part = await source.take(missing)
+        if not part:
+            raise InvalidArgument(f"{entry.name}: {entry.size - missing} of {entry.size} bytes came")
+        digest.update(part)
+        write(part)
+        missing -= len(part)
     if digest.hexdigest() != entry.sha256:
         raise DataLoss(f"{entry.name}: its bytes have sha256 {digest.hexdigest()}, not {entry.sha256}")
 

@@ -12,6 +12,8 @@ from services.registry.domain.page import Page
 
 _SELECT = "select n, id, type, source, subject, at, correlation_id, causation_id, topic, data, recorded_at from events "
 
+_CHAIN = _SELECT + "where correlation_id = coalesce((select correlation_id from events where id = $1), $1) order by n"  # noqa: S608
+
 
 @dataclass(frozen=True)
 class KeptEvent:
@@ -52,7 +54,7 @@ class History:
     async def chain(self, any_id: str) -> list[KeptEvent]:
         """Every event of the chain that ``any_id`` names (its correlation id, or the id of any event in it); NotFound."""
         found = await self._postgres.fetch(
-            _SELECT + "where correlation_id = coalesce((select correlation_id from events where id = $1), $1) order by n",
+            _CHAIN,
             any_id,
         )
         if not found:

@@ -50,20 +50,20 @@ class Record:
         """The version ``alias`` names, or None."""
         return await self.version(self.model.aliases[alias]) if alias in self.model.aliases else None
 
-    async def base_of(self, parent: str) -> ModelVersion | None:
-        """What a new version is compared with: its parent, else the newest; InvalidArgument when the parent does not exist."""
+    async def base_of(self, parent: str) -> tuple[ModelVersion | None, tuple[Number, ...]]:
+        """What a new version is compared with (its parent, else the newest; None for the first) and the numbers beside it.
+
+        InvalidArgument when the parent does not exist. The numbers are the greatest of the model, of the major and of the
+        minor: those that decide which one is next.
+        """
         reference = parent or self.model.latest
         if not reference:
-            return None
-        try:
-            return await self.version(reference)
-        except NotFound as error:
-            raise InvalidArgument(f"lineage.parent: {error.message}") from None
-
-    async def numbers(self) -> list[Number]:
-        """All numbers there are."""
-        found = await self.transaction.fetch("select major, minor, patch from versions where model = $1", self.model.name)
-        return [Number(*row) for row in found]
+            return None, ()
+        number = Number.parsed(reference)
+        row = await self.transaction.fetchrow(rows.BASE, self.model.name, number.major, number.minor, number.patch)
+        if row is None:
+            raise InvalidArgument(f"lineage.parent: model {self.model.name} has no version {reference}")
+        return rows.version_from(row), rows.numbers_beside(row)
 
     async def set(self, *, description: str, tags: Mapping[str, str], approval_required: bool) -> None:
         """Change what holds for all versions."""
@@ -75,26 +75,29 @@ class Record:
         self._count()
         await self.transaction.audit("model.upsert", self.model.name, approval_required=approval_required, tags=dict(tags))
 
-    async def add(self, version: ModelVersion, *, caller: str, request_id: str, digest: bytes) -> None:
-        """The new version's row. AlreadyExists when its number or its request id is taken."""
+    async def add(self, fact: Registered, *, caller: str, request_id: str, digest: bytes) -> None:
+        """The new version with its event. AlreadyExists when its number or its request id is taken."""
+        self.model = replace(self.model, latest=str(fact.version.number))
+        self._count()
         request = (caller, request_id, digest) if request_id else (None, None, None)
-        made = await self.transaction.fetchval(rows.NEW_VERSION, *rows.version_values(version), *request)
+        counters = (self.model.latest, self.model.aggregate_version)
+        made = await self.transaction.fetchval(rows.NEW_VERSION, *rows.version_values(fact.version), *request, *counters)
         if made is None:
-            raise AlreadyExists(f"{version}: the number or the request id {request_id!r} is taken")
-        self.model = replace(self.model, latest=str(version.number))
+            raise AlreadyExists(f"{fact.version}: the number or the request id {request_id!r} is taken")
+        self._kept = self.model
+        await self._tell(fact)
 
     async def apply(self, *facts: Fact) -> None:
-        """Write what each fact changes, with its event and its line of the audit. Versions are written by :meth:`add`."""
+        """Write what each fact changes, with its event and its line of the audit; new versions go by :meth:`add`."""
         for fact in facts:
+            self._count()
             if isinstance(fact, AliasPointed):
                 await self._alias(fact)
             elif isinstance(fact, StageMoved):
                 await self._stage(fact)
             elif isinstance(fact, ApprovalGiven):
                 await self._approval(fact)
-            self._count()
-            await self.transaction.publish(self._event_of(fact, self.model.aggregate_version))
-            await self._audit(fact)
+            await self._tell(fact)
 
     async def finish(self) -> None:
         """Write the model's counters; called at the end of the transaction."""
@@ -153,7 +156,8 @@ class Record:
             fact.comment, self.at,
         )  # fmt: skip
 
-    async def _audit(self, fact: Fact) -> None:
+    async def _tell(self, fact: Fact) -> None:
+        await self.transaction.publish(self._event_of(fact, self.model.aggregate_version))
         if isinstance(fact, Registered):
             version = fact.version
             digest = version.artifact_digest

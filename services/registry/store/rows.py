@@ -22,7 +22,16 @@ select v.*, m.approval_required,
     array(select a.alias from aliases a where a.version_id = v.id order by a.alias) as aliases
 from versions v join models m on m.name = v.model
 """
+BASE = f"""
+select b.*,
+    (select max(major) from versions where model = b.model) as most_major,
+    (select max(minor) from versions where model = b.model and major = b.major) as most_minor,
+    (select max(patch) from versions where model = b.model and major = b.major and minor = b.minor) as most_patch
+from ({VERSION} where v.model = $1 and v.major = $2 and v.minor = $3 and v.patch = $4) b
+"""  # noqa: S608 made of constants
+"""A version with the greatest numbers beside it."""
 NEW_VERSION = """
+with counted as (update models set latest = $22, aggregate_version = $23 where name = $1)
 insert into versions (
     model, major, minor, patch, stage, framework, algorithm, signature, parameters, metrics, tags, description, author,
     lineage, files, artifact_digest, created_at, words, request_caller, request_id, request_digest
@@ -75,6 +84,12 @@ def version_values(version: ModelVersion) -> list[Any]:
         asdict(version.author), asdict(version.lineage), [asdict(entry) for entry in version.files],
         version.artifact_digest, version.created_at, f"{version.model}\n{version.description}".lower(),
     ]  # fmt: skip
+
+
+def numbers_beside(row: Any) -> tuple[Number, Number, Number]:
+    """The greatest numbers of a row of ``BASE``: of the model, of its major, of its minor."""
+    major, minor = row["major"], row["minor"]
+    return Number(row["most_major"], 0, 0), Number(major, row["most_minor"], 0), Number(major, minor, row["most_patch"])
 
 
 def alias_move_from(row: Any) -> AliasPointed:
