@@ -69,8 +69,7 @@ class Sender:
         self._bell = asyncio.Event()
         self._hurry = asyncio.Event()
         self._done_at: dict[int, float] = {}
-        self.pending_rows = 0
-        """Rows written and not acknowledged, as of the last round."""
+        self.rows_acknowledged = 0
         self.watermark: Callable[[str], int | None] = lambda _deployment: None
         """The arrival watermark of a deployment now; None when its watermark is declared."""
         self._told = 0.0
@@ -170,10 +169,9 @@ class Sender:
         if not found:
             return False
         messages = self._messages([record for _, record in found])
-        self.pending_rows += sum(message.rows for message in messages)
         while messages and not await self._send(messages):
             await asyncio.sleep(_RETRY_S)
-        self.pending_rows = 0
+        self.rows_acknowledged += sum(message.rows for message in messages)
         self._acknowledged = found[-1][0]
         self._progress.store(self._acknowledged)
         return True

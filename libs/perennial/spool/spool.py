@@ -84,6 +84,7 @@ class Spool:
         self.on_written: Callable[[], None] = lambda: None
         """Told after every group: the sender's bell."""
         self.on_dropped: Callable[[str, int], None] = lambda _deployment, _rows: None
+        self.rows_written = 0
         self._ordinal = 0
         self._wall = wall
         self._group: list[bytes] = []
@@ -202,8 +203,9 @@ class Spool:
             written.set_exception(SpoolFull(f"the prediction log cannot be written: {error.strerror or error}"))
             written.exception()  # read: not everybody who writes waits
             return
-        for stream, _, last, _ in rows:
+        for stream, first, last, counted in rows:
             stream.logged_n = last + 1
+            self.rows_written += 0 if counted else last - first + 1
         written.set_result(None)
         self.on_written()
         if self._syncing is None or self._syncing.done():
