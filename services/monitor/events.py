@@ -103,4 +103,6 @@ async def _incidents_over(tx: Transaction, deployment: str, version: str) -> Non
     """A new champion was trained on what the incidents of the old one showed."""
     for incident in await store.open_incidents(tx, deployment):
         if incident["state"] == "confirmed" and incident["version"] != version:
-            await store.set_incident(tx, incident["incident_id"], "closed", incident["seen_us"])
+            await store.set_incident(
+                tx, incident["incident_id"], "closed", incident["seen_us"], incident["factor"], incident["detail"]
+            )

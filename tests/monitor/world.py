@@ -31,16 +31,16 @@ FOREVER = 20.0
 def inputs_of(rows: int, seed: int, scale: float = 1.0) -> Table:
     """Rows of two numbers and a text: distance (in miles, or times ``scale``), speed and carrier."""
     rng = np.random.default_rng(seed)
-    distance = rng.choice([200.0, 400.0, 750.0, 1100.0, 2500.0], rows) + rng.normal(0, 5, rows)
+    distance = np.exp(rng.normal(6.5, 0.4, rows))
     carriers = [str(c) for c in rng.choice(["AA", "UA", "DL"], rows)]
     return Table.of({"distance": distance * scale, "speed": rng.normal(400, 30, rows), "carrier": carriers})
 
 
 def reference(seed: int = 7) -> bytes:
     """The profile of 30 days of such rows, with errors of spread 5."""
-    rows = 30 * 24 * 20
+    rows = 30 * 24 * 40
     inputs = inputs_of(rows, seed)
-    times = T0 - 30 * DAY_US + np.arange(rows) * (HOUR_US // 20)
+    times = T0 - 30 * DAY_US + np.arange(rows) * (HOUR_US // 40)
     rng = np.random.default_rng(seed + 1)
     outputs = Table.of({"prediction": inputs.numbers[:, 0] / 8})
     truth = outputs.numbers[:, 0] + rng.normal(0, 5, rows)
@@ -82,7 +82,7 @@ class World:
     async def deployed(self, policy: serving_pb2.MonitoringPolicy | None = None, **spec: Any) -> "Deployed":
         """A deployment in event time (unless told otherwise) whose champion is 1.0.0 and has a reference."""
         name = f"eta-{secrets.token_hex(3)}"
-        self._profile = self._profile or reference()
+        self._profile = self._profile or await asyncio.to_thread(reference)
         await self.runtime.objects.put(f"models/{name}-1/reference.bin", self._profile)
         message = serving_pb2.Deployment(
             spec=serving_pb2.DeploymentSpec(
@@ -99,6 +99,11 @@ class World:
         )  # fmt: skip
         deployed = Deployed(self, message)
         await deployed.announced()
+
+        async def known() -> bool:
+            return bool(await self.runtime.postgres.fetchval("select 1 from deployments where name = $1", name))
+
+        await self.until(known)
         return deployed
 
     async def events(self, topic: Topic, wanted: int, within_s: float = FOREVER, *, deployment: str = "") -> list[Received]:
@@ -208,6 +213,24 @@ class Deployed:
         if settle:
             await self.settle(us + HOUR_US)
         return ids
+
+    def rollout(self, started_us: int, state: int = serving_pb2.ROLLOUT_STATE_SHADOW, decision: str = "") -> serving_pb2.Rollout:
+        """A rollout of 1.0.1."""
+        return serving_pb2.Rollout(
+            rollout_id=f"{self.name}-r1", deployment=self.name, model="eta", champion="1.0.0", challenger="1.0.1", state=state,
+            started_at=wire.stamp(started_us), correlation_id="chain-1", decision_id=decision,
+        )  # fmt: skip
+
+    async def shadow(self, ids: Sequence[str], predicted: Any, us: int, *, failed: Sequence[int] = ()) -> None:
+        """The challenger's answers for rows of the stream."""
+        positions = [int(i.rpartition("-")[2]) for i in ids]
+        statuses = bytes(1 if row in failed else 0 for row in range(len(ids)))
+        message = pb.ShadowBatch(
+            stream=self.stream, positions=positions, deployment=self.name, version="1.0.1", rollout=f"{self.name}-r1",
+            outputs=encode(Table.of({"prediction": np.asarray(predicted, dtype=float)})), statuses=statuses,
+            event_times_us=[us] * len(ids),
+        )  # fmt: skip
+        await self.world.send(PREDICTIONS, self.stream, message)
 
     async def ledger(self) -> dict[tuple[str, str], api.LedgerLine]:
         """The ledger's lines by version and variant."""

@@ -20,6 +20,8 @@ from services.monitor.store.panes import Variant
 
 LASTING = ("unit_change", "schema_change")
 RULE = QualitySettings()
+DECISIVE_ROWS = 120
+"""Rows that say whether an open incident goes on: a single pane of forty may hide it by chance."""
 
 
 async def check(moment: Moment) -> None:
@@ -42,36 +44,50 @@ async def check(moment: Moment) -> None:
 
 
 async def _pane(moment: Moment, profile: Profile, variant: Variant, pane_us: int, incidents: list[Any]) -> None:
-    """Look at one pane, with as many before it as it takes to say anything."""
+    """Look at one pane alone and together with those just before it, and at what open incidents have become."""
     end_us = pane_us + moment.deployment.policy.pane_us
-    fold, since_us = await _grown(moment, profile, variant, pane_us)
-    if fold is not None:
-        found = quality_changes(profile, fold, settings=RULE)
-        if found:
-            earliest = min([since_us, *(i["since_us"] for i in incidents)])
-            recent = await _merged(moment, profile, variant, earliest - DAY_US, earliest)
-            found = quality_changes(profile, fold, recent, settings=RULE)
-        changes = {(change.column, change.kind): change for change in found}
+    rows = await panes.between(moment.tx, variant, min([pane_us - DAY_US, *(i["since_us"] for i in incidents)]), end_us)
+    held = [(us, count, Fold.from_bytes(state)) for us, count, state in rows if state]
+    held = [(us, count, fold) for us, count, fold in held if fold.profile == profile.checksum]
+    if any(us == pane_us for us, _, _ in held):
         for incident in incidents:
-            change = changes.pop((incident["column_name"], incident["kind"]), None)
-            await _seen(moment, incident, change, end_us)
-        for change in changes.values():
-            await _opened(moment, change, since_us, end_us)
+            await _seen(moment, profile, incident, held, end_us)
+        known = {(i["column_name"], i["kind"]) for i in incidents}
+        changes: dict[tuple[str, str], tuple[QualityChange, int]] = {}
+        for least_panes in (1, 3, 6):
+            fold, since_us = _grown(held, RULE.min_rows, pane_us - (least_panes - 1) * moment.deployment.policy.pane_us)
+            for change in await _changes(moment, profile, variant, fold, since_us, incidents):
+                changes.setdefault((change.column, change.kind), (change, since_us))
+        for key, (change, since_us) in changes.items():
+            if key not in known:
+                await _opened(moment, change, since_us, end_us)
     await _confirmed(moment, end_us)
 
 
-async def _grown(moment: Moment, profile: Profile, variant: Variant, pane_us: int) -> tuple[Fold | None, int]:
-    """The pane's fold; one of few rows together with those just before it, at most a day. And where it begins."""
-    rows = await panes.between(moment.tx, variant, pane_us - DAY_US, pane_us + moment.deployment.policy.pane_us)
+async def _changes(
+    moment: Moment, profile: Profile, variant: Variant, fold: Fold | None, since_us: int, incidents: list[Any]
+) -> tuple[QualityChange, ...]:
+    """What is broken in a fold and was not before, in the day before it and before any open incident."""
+    if fold is None or not quality_changes(profile, fold, settings=RULE):
+        return ()
+    earliest = min([since_us, *(i["since_us"] for i in incidents)])
+    recent = await _merged(moment, profile, variant, earliest - DAY_US, earliest)
+    return quality_changes(profile, fold, recent, settings=RULE)
+
+
+def _grown(held: list[tuple[int, int, Fold]], least_rows: int, until_us: int, since_us: int = 0) -> tuple[Fold | None, int]:
+    """The last panes together, back to ``until_us`` and further until they hold enough rows; and where they begin.
+
+    None when there are too few rows from ``since_us`` on.
+    """
     folds: list[Fold] = []
-    begin, held = pane_us, 0
-    for start, count, state in reversed(rows):
-        if held >= RULE.min_rows and start != begin:
+    begin = count = 0
+    for us, rows, fold in reversed(held):
+        if us < since_us or (count >= least_rows and us < until_us):
             break
-        if state and (fold := Fold.from_bytes(state)).profile == profile.checksum:
-            folds.append(fold)
-            begin, held = start, held + count
-    return (merge_folds(folds), begin) if held >= RULE.min_rows else (None, pane_us)
+        folds.append(fold)
+        begin, count = us, count + rows
+    return (merge_folds(folds), begin) if count >= least_rows else (None, begin)
 
 
 async def _merged(moment: Moment, profile: Profile, variant: Variant, start_us: int, end_us: int) -> Fold | None:
@@ -90,16 +106,26 @@ async def _opened(moment: Moment, change: QualityChange, since_us: int, end_us: 
     await moment.publish(wire.incident_to(row), end_us, correlation_id=row["incident_id"])
 
 
-async def _seen(moment: Moment, incident: Any, change: QualityChange | None, end_us: int) -> None:
-    """An incident that still shows goes on; one that does not is over, unless it has been confirmed and awaits its model."""
-    if change is not None:
-        await decisions.set_incident(moment.tx, incident["incident_id"], incident["state"], end_us)
-    elif incident["state"] == "opened" or incident["version"] != moment.deployment.champion:
+async def _seen(moment: Moment, profile: Profile, incident: Any, held: list[tuple[int, int, Fold]], end_us: int) -> None:
+    """An incident goes on while its last rows show it, or all since it began; when enough of them do not, it is over."""
+    if incident["version"] != moment.deployment.champion:
+        await _moved(moment, incident, "closed", end_us)
+        return
+    fold, _ = _grown(held, DECISIVE_ROWS, end_us, incident["since_us"])
+    if fold is None:
+        return
+    whole = merge_folds([fold for us, _, fold in held if us >= incident["since_us"]])
+    shown = {(c.column, c.kind): c for part in (fold, whole) for c in quality_changes(profile, part, settings=RULE)}
+    change = shown.get((incident["column_name"], incident["kind"]))
+    if change is not None:  # the factor is the better known the more rows show it
+        await decisions.set_incident(moment.tx, incident["incident_id"], incident["state"], end_us, change.factor, change.detail)
+    elif incident["state"] == "opened":
         await _moved(moment, incident, "closed", end_us)
 
 
 async def _moved(moment: Moment, incident: Any, state: str, end_us: int) -> pb.QualityIncident:
-    await decisions.set_incident(moment.tx, incident["incident_id"], state, max(end_us, incident["seen_us"]))
+    seen_us = incident["seen_us"] if state == "closed" else max(end_us, incident["seen_us"])
+    await decisions.set_incident(moment.tx, incident["incident_id"], state, seen_us, incident["factor"], incident["detail"])
     message = wire.incident_to({**dict(incident), "state": state})
     await moment.publish(message, end_us, correlation_id=incident["incident_id"])
     return message

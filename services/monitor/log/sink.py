@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from perennial.clock import from_us
-from perennial.errors import InvalidArgument, NotFound
+from perennial.errors import InvalidArgument, NotFound, PerennialError
 from perennial.runtime import crash, telemetry
 from perennial.runtime.bus import Bus
 from perennial.runtime.objects import Objects
@@ -114,12 +114,23 @@ class Sink:
 
     async def _take(self, partition: Any, records: Any, now: float) -> None:
         for record in records:
-            unit = await self._unit(record)
+            unit = await self._sure_unit(record)
             if unit is not None:
                 self._buffer.units.append((record.partition, unit))
                 self._buffer.rows += getattr(unit, "rows", 1) if isinstance(unit, Predictions) else 1
         self._buffer.offsets[partition] = records[-1].offset + 1
         self._buffer.since = self._buffer.since or now
+
+    async def _sure_unit(self, record: Any) -> Unit | None:
+        """What a record says, asked again while the deployment cannot be looked up."""
+        delay = 0.1
+        while True:
+            try:
+                return await self._unit(record)
+            except PerennialError as error:
+                self.problem = f"{type(error).__name__}: {error}"
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
 
     async def _unit(self, record: Any) -> Unit | None:
         """What a record says; what the agent puts into the dead letter only moves positions here."""

@@ -103,9 +103,12 @@ async def add_incident(tx: Transaction, row: Mapping[str, Any]) -> None:
     )  # fmt: skip
 
 
-async def set_incident(tx: Transaction, incident_id: str, state: str, seen_us: int) -> None:
+async def set_incident(tx: Transaction, incident_id: str, state: str, seen_us: int, factor: float, detail: str) -> None:
     """Move an incident, or note that it was seen again."""
-    await tx.execute("update incidents set state = $2, seen_us = $3 where incident_id = $1", incident_id, state, seen_us)
+    await tx.execute(
+        "update incidents set state = $2, seen_us = $3, factor = $4, detail = $5 where incident_id = $1",
+        incident_id, state, seen_us, factor, detail,
+    )  # fmt: skip
 
 
 async def outcomes_since(tx: Queries, deployment: str, since_us: int) -> int:
