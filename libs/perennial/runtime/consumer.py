@@ -137,7 +137,7 @@ class _Session:
             if loop.time() >= next_commit:
                 await self._commit()
                 next_commit = loop.time() + COMMIT_S
-                self._watch(loop.time())
+                await self._watch(loop.time())
 
     async def _work(self, partition: "TopicPartition", records: "list[ConsumerRecord[bytes, bytes]]") -> None:
         for record in records:
@@ -147,18 +147,26 @@ class _Session:
         with suppress(Exception):  # the partition may have been taken away meanwhile
             self._consumer.resume(partition)
 
-    def _watch(self, now: float) -> None:
-        """Raise when there is lag, nobody works, and nothing has come for a while."""
-        lag = 0
+    async def _watch(self, now: float) -> None:
+        """Raise when nothing has come for a while, nobody works, and yet there is lag."""
+        behind = 0
         for partition in self._consumer.assignment():
-            end = self._consumer.highwater(partition)
-            position = self._done.get(partition)
-            if end is not None and position is not None:
-                lag += max(end - position, 0)
-        self._owner._lag.set(lag)  # noqa: SLF001
+            end, position = self._consumer.highwater(partition), self._done.get(partition)
+            behind += max(end - position, 0) if end is not None and position is not None else 0
+        self._owner._lag.set(behind)  # noqa: SLF001
         busy = any(not worker.done() for worker in self._workers.values())
-        if lag and not busy and now - self._progress > STALLED_S:
-            raise RuntimeError(f"no progress for {STALLED_S:g} s with {lag} events waiting")
+        if busy or now - self._progress <= STALLED_S:
+            return
+        waiting = await asyncio.wait_for(self._behind(), 10)
+        if waiting:
+            raise RuntimeError(f"no progress for {STALLED_S:g} s with {waiting} events waiting")
+        self._progress = now
+
+    async def _behind(self) -> int:
+        """How many records the broker has that were not fetched."""
+        partitions = list(self._consumer.assignment())
+        ends = await self._consumer.end_offsets(partitions) if partitions else {}
+        return sum([max(end - await self._consumer.position(partition), 0) for partition, end in ends.items()])
 
     async def _commit(self) -> None:
         from aiokafka.errors import CommitFailedError, IllegalStateError

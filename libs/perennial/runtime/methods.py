@@ -10,6 +10,7 @@ import inspect
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Collection
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
 
@@ -33,6 +34,7 @@ from perennial.runtime.tokens import Verifier
 CODES = {code.name: code for code in grpc.StatusCode}
 _DETAILS = 1500
 _LOG = telemetry.log(__name__)
+_METADATA: ContextVar[Any] = ContextVar("perennial_metadata", default=())
 _set_caller = identity._CALLER.set  # noqa: SLF001 the wrapper is the one place that sets it for a call
 _set_parent = tracing.enter
 
@@ -42,8 +44,9 @@ class Methods:
 
     def __init__(self, verifier: Verifier, *, postgres: Postgres | None = None, calls_per_second: float = 0.0) -> None:
         self._verifier = verifier
+        self.remembered = verifier.remembered
         self._postgres = postgres
-        self._rates = Rates(calls_per_second) if calls_per_second else None
+        self.rates = Rates(calls_per_second) if calls_per_second else None
 
     def handler(self, servicer: object, service: Any, *, own_request_ids: Collection[str] = ()) -> grpc.GenericRpcHandler:
         """All methods of ``service`` (a descriptor) as ``servicer`` implements them.
@@ -59,17 +62,17 @@ class Methods:
                 and not method.client_streaming and not method.server_streaming and method.name not in own_request_ids
             )  # fmt: skip
             made[method.name] = one.registered()
-        return grpc.method_handlers_generic_handler(service.full_name, made)
+        return _Handlers({f"/{service.full_name}/{name}": one for name, one in made.items()})
 
-    async def admit(self, method: "_Method", metadata: Any) -> Principal:
+    async def admit(self, method: "_Method") -> Principal:
         """The caller, allowed to call; sets the context of the call."""
         token = parent = ""
-        for name, value in metadata or ():
+        for name, value in _METADATA.get():
             if name == "authorization":
                 token = value
             elif name == "traceparent":
                 parent = value
-        known = self._verifier.remembered.get(token)
+        known = self.remembered.get(token)
         if known is not None and known[1] > perf_counter():
             who = known[0]
         elif method.public and not token:
@@ -79,8 +82,8 @@ class Methods:
         if not method.public and method.roles.isdisjoint(who.roles):
             allowed = ", ".join(sorted(method.roles))
             raise PermissionDenied(f"{method.name}: {who.name} has none of the roles {allowed}")
-        if self._rates is not None and not self._rates.admits(who.name):
-            raise ResourceExhausted(f"{who.name} calls more often than {self._rates.per_second:g} times a second")
+        if self.rates is not None and not self.rates.admits(who.name):
+            raise ResourceExhausted(f"{who.name} calls more often than {self.rates.per_second:g} times a second")
         _set_caller(who)
         _set_parent(parent)
         return who
@@ -92,6 +95,20 @@ class Methods:
         return await requests.once(
             self._postgres, method=method.name, who=who, request_id=request.request_id, body=body, work=work
         )
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the method of a call. gRPC has its metadata decoded here, and would decode it again for the handler."""
+
+    def __init__(self, methods: dict[str, Any]) -> None:
+        self._methods = methods
+
+    def service(self, handler_call_details: Any) -> Any:
+        """The handler, or None when the method is another service's."""
+        found = self._methods.get(handler_call_details.method)
+        if found is not None:
+            _METADATA.set(handler_call_details.invocation_metadata or ())
+        return found
 
 
 class _Method:
@@ -136,13 +153,26 @@ class _Method:
     def _fast(self) -> Callable[[bytes, Any], Any]:
         """The single call shape without spans, with every attribute bound: it lies on Predict's path."""
         admit, handler, parse, stats, failed = self._methods.admit, self._handler, self._parse, self._stats, self._failed
-        observe, keeps = stats.observe, self.keeps_answers
+        observe, keeps, roles, public = stats.observe, self.keeps_answers, self.roles, self.public
+        remembered, limited = self._methods.remembered, self._methods.rates is not None
 
         async def call(raw: bytes, context: Any) -> bytes:
             begin = perf_counter()
             stats.open += 1
             try:
-                who = await admit(self, context.invocation_metadata())
+                token = parent = ""
+                for name, value in _METADATA.get():
+                    if name == "authorization":
+                        token = value
+                    elif name == "traceparent":
+                        parent = value
+                known = remembered.get(token)
+                if known is None or known[1] <= begin or limited or (not public and roles.isdisjoint(known[0].roles)):
+                    who = await admit(self)
+                else:
+                    who = known[0]
+                    _set_caller(who)
+                    _set_parent(parent)
                 try:
                     request = parse(raw)
                 except DecodeError:
@@ -163,7 +193,7 @@ class _Method:
         return call
 
     async def _traced(self, raw: bytes, context: Any) -> bytes:
-        _set_parent(_parent_of(context))
+        _set_parent(_metadatum("traceparent"))
         with tracing.span(self.name, server=True):
             return bytes(await self._single(raw, context))
 
@@ -172,7 +202,7 @@ class _Method:
         begin = perf_counter()
         self._stats.open += 1
         try:
-            who = await self._methods.admit(self, context.invocation_metadata())
+            who = await self._methods.admit(self)
             message: Any = self._each(request) if self._streams[0] else self.parsed(request)
             if self.keeps_answers and message.request_id:
                 answer = await self._kept(message, context, who)
@@ -192,7 +222,7 @@ class _Method:
         begin = perf_counter()
         self._stats.open += 1
         try:
-            await self._methods.admit(self, context.invocation_metadata())
+            await self._methods.admit(self)
             message = self._each(request) if self._streams[0] else self.parsed(request)
             async for answer in self._handler(message, context):
                 yield answer.SerializeToString()
@@ -233,7 +263,7 @@ class _Method:
         known = _known(error)
         if known is not None:
             return known.status, known.message
-        request_id = (_metadatum(context, "x-request-id") or secrets.token_hex(8))[:64]
+        request_id = (_metadatum("x-request-id") or secrets.token_hex(8))[:64]
         _LOG.error("a call failed", method=self.name, request_id=request_id, exc_info=error)
         return "INTERNAL", f"internal error (request {request_id})"
 
@@ -250,12 +280,8 @@ def _known(error: BaseException) -> PerennialError | None:
     return None
 
 
-def _parent_of(context: Any) -> str:
-    return _metadatum(context, "traceparent")
-
-
-def _metadatum(context: Any, wanted: str) -> str:
-    for name, value in context.invocation_metadata() or ():
+def _metadatum(wanted: str) -> str:
+    for name, value in _METADATA.get():
         if name == wanted:
             return value if isinstance(value, str) else ""
     return ""
