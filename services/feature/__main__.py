@@ -42,6 +42,7 @@ async def build(runtime: Runtime) -> None:
     runtime.consume(FEATURES, group=GROUP, handle=Ingest(intake, progress).on_event, types=TYPES)
     runtime.background("catalog", catalog.follow)
     runtime.background("sweep", writer.sweep)
+    runtime.background("online store", online.watch)
     compaction = Compaction(postgres, catalog, runtime.objects, most_rows=config.compact_rows)
     runtime.background("compaction", compaction.run)
     runtime.on_stop("clients", valkey.close)

@@ -91,7 +91,7 @@ def read_facts_of(view: FeatureView, path: Path, keys: Sequence[str], since: int
     numbers = [f"n:{name}" for name in view.number_columns]
     texts = [f"t:{name}" for name in view.text_columns]
     wanted = [_KEY, _EVENT, _LAG, _SEQ, *(name for name in (*numbers, *texts) if name in present)]
-    table = file.read_row_groups(groups, columns=wanted, use_threads=False)
+    table = file.read_row_groups(groups, columns=wanted, use_threads=True)
     rows = table.num_rows
     event = table[_EVENT].to_numpy()
     matrix = np.full((rows, len(numbers)), np.nan)

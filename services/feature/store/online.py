@@ -5,8 +5,9 @@ is written after the PostgreSQL commit and only over an older version, so repeat
 there is built from PostgreSQL; an entity without facts gets an empty value for a while.
 """
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from perennial.errors import PerennialError
@@ -20,6 +21,8 @@ from services.feature.store.history import History
 from services.feature.store.valkey import Valkey
 
 EMPTY_S = 600
+WATCH_S = 1.0
+BATCH = 500
 _SET = f"""
 local function version(value)
   local found = 0
@@ -106,6 +109,29 @@ class Online:
             return error.message
         return None
 
+    async def refresh(self, known: KnownView, keys: Sequence[str]) -> None:
+        """Bring the values of these entities up to date."""
+        values = await self.rebuilt(known, keys)
+        await self.put((self.name(known, key), value) for key, value in zip(keys, values, strict=True))
+
+    async def watch(self) -> None:
+        """Write again what was written last when the store was started anew: it may have lost its last second."""
+        life = None
+        while True:
+            try:
+                found = await self._life()
+            except PerennialError:
+                found = life
+            if life is not None and found != life:
+                for values in self._cache.recent(BATCH):
+                    await self.put(values)
+            life = found
+            await asyncio.sleep(WATCH_S)
+
+    async def _life(self) -> bytes:
+        info: bytes = await self._valkey.call("INFO", "server")
+        return next((line for line in info.splitlines() if line.startswith(b"run_id")), b"")
+
     async def rebuilt(self, known: KnownView, keys: Sequence[str]) -> list[bytes]:
         """The values of these entities, from their history."""
         reach = needed_by(known.layout)
@@ -133,6 +159,11 @@ class _Cache:
 
     def get(self, name: str) -> bytes | None:
         return self._values.get(name)
+
+    def recent(self, size: int) -> Iterator[list[tuple[str, bytes]]]:
+        """All values in parts of ``size``."""
+        values = list(self._values.items())
+        return (values[start : start + size] for start in range(0, len(values), size))
 
     def add(self, name: str, value: bytes) -> None:
         held = self._values.pop(name, None)

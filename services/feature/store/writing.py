@@ -6,6 +6,7 @@ trip. The note is removed with a later write. A write cut short in between is fi
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,8 @@ from services.feature.store.online import Online
 _ROWS_BITS = 24
 SWEEP_S = 5.0
 STALE_S = 10.0
+SETTLED_S = 5.0
+"""An append-only file that is synced every second holds what was written this long ago."""
 
 _BEGIN = """
 with s as (
@@ -73,7 +76,7 @@ class Writer:
 
     def __init__(self, postgres: Postgres, catalog: Catalog, online: Online) -> None:
         self._postgres, self._catalog, self._online = postgres, catalog, online
-        self._applied: list[int] = []
+        self._applied: dict[int, float] = {}
         self._under_way: set[int] = set()
 
     async def write(self, parts: Sequence[Part], stream: str, first: int) -> Stored:
@@ -82,7 +85,7 @@ class Writer:
         Aborted when a view changed meanwhile: check the rows again, then write again.
         """
         rows = sum(len(part.facts) for part in parts)
-        applied, self._applied = self._applied, []
+        settled = self._settled()
         write_id = 0
         try:
             async with self._postgres.transaction() as transaction:
@@ -94,17 +97,19 @@ class Writer:
                 if new:
                     self._under_way.add(write_id)
                     after = with_positions(taken, first, rows) if stream else []
-                    note = (write_id, stream, applied, after)
+                    note = (write_id, stream, settled, after)
                     touched = await self._store(transaction, new, note)
         except BaseException:
-            self._applied += applied
             self._under_way.discard(write_id)
             raise
         crash.point("feature.before_online")
         if new:
+            for one in settled:
+                self._applied.pop(one, None)
             await self._apply(new, touched, write_id)
-        if not fresh.all() and stream:
-            await self._finish(await self._postgres.fetch("select write_id from unapplied where stream = $1", stream))
+        for part in _fresh(parts, ~fresh, write_id):  # the write they came with may have been cut short
+            if part.known.view.online:
+                await self._online.refresh(part.known, part.facts.keys)
         for part in new:
             telemetry.metric(metrics.FEATURE_ROWS).labels(part.known.view.name).inc(len(part.facts))
         count = int(fresh.sum())
@@ -133,7 +138,7 @@ class Writer:
                     versions = [touched[part.known.id, key] for key in part.facts.keys]
                     values += await self._states(part, versions)
             await self._online.put(values)
-            self._applied.append(write_id)
+            self._applied[write_id] = time.monotonic()
         finally:
             self._under_way.discard(write_id)
 
@@ -151,18 +156,24 @@ class Writer:
             values[place] = value
         return list(zip(names, values, strict=True))
 
+    def _settled(self) -> list[int]:
+        """Writes that need no note any more."""
+        before = time.monotonic() - SETTLED_S
+        return [write_id for write_id, at in self._applied.items() if at < before]
+
     async def sweep(self) -> None:
         """Finish writes that were cut short between the stores; runs until cancelled."""
+        query = "select write_id from unapplied where written_at <= now() - make_interval(secs => $1)"
+        stale_s = 0.0
         while True:
-            query = "select write_id from unapplied where written_at < now() - make_interval(secs => $1)"
-            rows = await self._postgres.fetch(query, STALE_S)
+            rows = await self._postgres.fetch(query, stale_s)
             await self._finish([row for row in rows if row["write_id"] not in self._under_way])
+            stale_s = STALE_S
             await asyncio.sleep(SWEEP_S)
 
     async def _finish(self, rows: Sequence[Any]) -> None:
-        """Bring the entities of these writes up to date in the online store."""
-        done = set(self._applied)
-        for write_id in [row["write_id"] for row in rows if row["write_id"] not in done]:
+        """Bring the entities of these writes up to date in the online store, if they are not."""
+        for write_id in [row["write_id"] for row in rows if row["write_id"] not in self._applied]:
             written = await self._postgres.fetch(_WRITTEN, write_id << _ROWS_BITS, (write_id + 1) << _ROWS_BITS)
             by_view: dict[int, list[str]] = {}
             for row in written:
@@ -170,14 +181,12 @@ class Writer:
             for view_id, keys in by_view.items():
                 known = self._catalog.by_id(view_id)
                 if known is not None and known.view.online:
-                    values = await self._online.rebuilt(known, keys)
-                    await self._online.put(
-                        (self._online.name(known, key), value) for key, value in zip(keys, values, strict=True)
-                    )
-        if rows:
-            ids = [row["write_id"] for row in rows]
-            await self._postgres.execute("delete from unapplied where write_id = any($1::bigint[])", ids)
-            self._applied = [write_id for write_id in self._applied if write_id not in ids]
+                    await self._online.refresh(known, keys)
+            self._applied[write_id] = time.monotonic()
+        if settled := self._settled():
+            await self._postgres.execute("delete from unapplied where write_id = any($1::bigint[])", settled)
+            for write_id in settled:
+                self._applied.pop(write_id, None)
 
 
 def _fresh(parts: Sequence[Part], fresh: NDArray[np.bool_], write_id: int) -> list[Part]:
