@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from perennial import topics
-from perennial.runtime import deadletters
+from perennial.runtime import consumer, deadletters
 from perennial.runtime.events import Event, Received, Refused, current_event, headers_of, new_id
 from perennial.runtime.kafka import ensure_topics
 from perennial.v1 import events_pb2
@@ -206,6 +206,29 @@ async def test_a_new_reader_of_the_group_goes_on_where_the_last_one_stopped(star
     await other.runtime.bus.publish(event(reader, "two"))
     await until(lambda: len(reader.got) > 1)
     assert reader.subjects == ["one", "two"]
+
+
+async def test_a_reader_that_stands_still_is_rebuilt(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lag without progress: the watchdog builds a new consumer, which goes on."""
+    monkeypatch.setattr(consumer, "STALLED_S", 1.0)
+    reader = Reader()
+    trial = await reading(start, reader)
+    sessions: list[Any] = []
+    watch = consumer._Session._watch
+
+    async def noted(session: Any, now: float) -> None:
+        sessions.append(session)
+        await watch(session, now)
+
+    monkeypatch.setattr(consumer._Session, "_watch", noted)
+    await trial.runtime.bus.publish(event(reader, "one"))
+    await until(lambda: reader.got and sessions)
+    stuck = sessions[-1]._consumer
+    stuck.pause(*stuck.assignment())  # as a client whose fetching broke
+    stuck.resume = lambda *_: None
+    await trial.runtime.bus.publish(event(reader, "two"))
+    await until(lambda: len(reader.got) > 1)
+    assert sessions[-1]._consumer is not stuck
 
 
 async def test_the_inbox_knows_what_was_seen(start: Start) -> None:

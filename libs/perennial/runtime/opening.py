@@ -69,6 +69,7 @@ def kafka(runtime: "Runtime") -> None:
         made = await brokers.ensure_topics(runtime.config)
         if made:
             _LOG.info("topics created", topics=made)
+        runtime.topics_there.set()
 
     runtime.background("topics", topics)
     runtime.condition("kafka", runtime.bus.reachable)

@@ -89,7 +89,8 @@ class Runtime:
         self._postgres: Postgres | None = None
         self._leases: Leases | None = None
         self._server: Server | None = None
-        self._built = False
+        self.topics_there = asyncio.Event()
+        """Set once every topic exists; consumers begin then."""
 
     # What build() uses.
 
@@ -141,7 +142,12 @@ class Runtime:
         consumer = Consumer(self.bus, topic, group=group, handle=handle, types=types)
         name = f"consumer {topic.name} {group}"
         self.conditions.add(name, lambda: _value(consumer.problem))
-        self.background(name, consumer.run)
+
+        async def consume() -> None:
+            await self.topics_there.wait()
+            await consumer.run()
+
+        self.background(name, consume)
 
     def background(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run beside the service: started again with back-off when it fails, cancelled first when stopping."""
@@ -172,7 +178,6 @@ class Runtime:
         if self.config.needs_kafka:
             opening.kafka(self)
         await build(self)
-        self._built = True
         await opening.serve(self, self._server)
         self._background.start()
         self.log.info("serving", port=self.port, metrics_port=self.metrics_port, pid=os.getpid())
