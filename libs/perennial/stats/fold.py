@@ -64,7 +64,7 @@ class Fold:
             body = inflater.decompress(data[_HEAD_SIZE:], size + 1)
         except (struct.error, zlib.error) as error:
             raise DataLoss(f"a fold cannot be read: {error}") from None
-        if magic != b"PRF1" or width not in (4, 8) or len(body) != size or max(bins, held, sums) > 2**24:
+        if not inflater.eof or magic != b"PRF1" or width not in (4, 8) or len(body) != size or max(bins, held, sums) > 2**24:
             raise DataLoss("a fold cannot be read: it is cut short or of another format")
         places = np.frombuffer(body, "<u4", held)
         if held and int(places.max()) >= bins:

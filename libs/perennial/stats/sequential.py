@@ -127,7 +127,7 @@ def mixture_limit(spread: float, tail: float, *, typical: float) -> float:
 
 
 def _early(blocks: int, gain: float, limit: float, rule: ShadowPolicy) -> tuple[Literal["promote", "decline"], str] | None:
-    if blocks < rule.least_blocks or limit == 0.0:
+    if blocks < rule.least_blocks:
         return None
     if gain - limit > 0 and gain > rule.margin:
         return "decline", f"harm: {gain:+.1%} of the champion's error, at least {gain - limit:+.1%} at any look"

@@ -91,7 +91,7 @@ def kolmogorov_tail(distance: float, rows: float) -> float:
     0.049
     """
     x = distance * math.sqrt(rows)
-    if x <= 0:
+    if x < 0.05:  # the tail differs from 1 by less than 1e-200 there
         return 1.0
     if x < 1.0:
         terms = sum(math.exp(-((2 * k - 1) ** 2) * math.pi**2 / (8 * x * x)) for k in range(1, 8))
