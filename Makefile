@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 TOOLS := .venv-tools/bin
 PATHS := libs services tests bench examples tools
 export PERENNIAL_CACHE ?= $(HOME)/.cache/perennial
+unexport PYTHONDONTWRITEBYTECODE
 # Two libraries with two threads each on two cores make a one-second fit take eleven.
 export OMP_NUM_THREADS ?= 1
 
