@@ -6,20 +6,22 @@ In process: the service's reader against the MGET on the same connection. Over g
 the floor plus an empty call of the same server. ``last`` views hold one fact an entity; ``window`` views hold 32 buckets.
 """
 
-import asyncio
 import secrets
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
 import grpc
 import uvloop
-
 from perennial.frames import Table, Text, encode, encode_text
 from perennial.runtime.service import Runtime
-from perennial.v1 import common_pb2, feature_pb2 as pb, feature_pb2_grpc as pb_grpc
+from perennial.v1 import common_pb2
+from perennial.v1 import feature_pb2 as pb
+from perennial.v1 import feature_pb2_grpc as pb_grpc
+
 from services.feature.__main__ import MIGRATIONS, build
 from services.feature.config import FeatureConfig
 from services.feature.domain.facts import Asked
@@ -40,6 +42,7 @@ async def main() -> None:
     config = FeatureConfig(namespace=f"s05-{secrets.token_hex(3)}", port=0, metrics_port=0, kafka_partitions=1, log_level="error")
     runtime = Runtime(config)
     await runtime.start(build, migrations=MIGRATIONS)
+    assert config.database_url is not None
     valkey = Valkey(config.redis_url.get_secret_value())
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{runtime.port}") as channel:
@@ -54,7 +57,7 @@ async def main() -> None:
         await connection.close()
 
 
-async def measure(runtime: Runtime, valkey: Valkey, stub: pb_grpc.FeatureServiceStub, token: str) -> None:
+async def measure(runtime: Runtime, valkey: Valkey, stub: Any, token: str) -> None:
     """All figures."""
     metadata = (("authorization", f"Bearer {token}"),)
     for view in (last_view(), window_view()):
@@ -71,23 +74,19 @@ async def measure(runtime: Runtime, valkey: Valkey, stub: pb_grpc.FeatureService
         packed = [runtime.config.redis_key(f"floor:{key}") for key in keys]
         for name in packed:
             await valkey.call("SET", name, b"x" * 80)
-        floor = lambda: valkey.call("MGET", *packed)  # noqa: E731
-        text = Text.of(keys)
-        request = pb.ReadOnlineRequest(times_us=[now])
-        for view in ("last", "window"):
-            asked = [Asked(view, text, (), ())]
-            ours, base = await compared(lambda: reader.read(asked, [now], now), floor)
-            print(f"S05  {view}, {entities} entities, in process  {ours:.0f}  {base:.0f}  {ours / base:.2f}")
-            request.ClearField("selections")
-            request.selections.append(pb.FeatureSelection(view=view, keys=encode_text(text)))
-            empty = pb.GetFeatureViewRequest(name="last")
-            called, call = await compared(
-                lambda: stub.ReadOnline(request, metadata=metadata), lambda: stub.GetFeatureView(empty, metadata=metadata)
+        for name in ("last", "window"):
+            ours = partial(reader.read, [Asked(name, Text.of(keys), (), ())], [now], now)
+            whole, floor = await compared(ours, partial(valkey.call, "MGET", *packed))
+            print(f"S05  {name}, {entities} entities, in process  {whole:.0f}  {floor:.0f}  {whole / floor:.2f}")
+            request = pb.ReadOnlineRequest(
+                times_us=[now], selections=[pb.FeatureSelection(view=name, keys=encode_text(Text.of(keys)))]
             )
-            print(f"S05  {view}, {entities} entities, gRPC  {called:.0f}  {base + call:.0f}  {called / (base + call):.2f}")
+            empty = partial(stub.GetFeatureView, pb.GetFeatureViewRequest(name="last"), metadata=metadata)
+            called, call = await compared(partial(stub.ReadOnline, request, metadata=metadata), empty)
+            print(f"S05  {name}, {entities} entities, gRPC  {called:.0f}  {floor + call:.0f}  {called / (floor + call):.2f}")
 
 
-async def compared(ours: Callable[[], Awaitable[Any]], floor: Callable[[], Awaitable[Any]]) -> tuple[float, float]:
+async def compared(ours: Callable[[], Any], floor: Callable[[], Any]) -> tuple[float, float]:
     """Median microseconds of both, taken in turns so that what else the machine does meets both."""
     spent: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
@@ -122,7 +121,12 @@ def view_of(name: str, features: list[pb.Feature]) -> pb.FeatureView:
 
 def rows(view: str, event: int) -> pb.ViewRows:
     """A fact for each of a hundred entities."""
-    table = Table.of({"user": [f"user-{place}" for place in range(100)], **{name: [float(place) / 7 for place in range(100)] for name in NAMES}})
+    table = Table.of(
+        {
+            "user": [f"user-{place}" for place in range(100)],
+            **{name: [float(place) / 7 for place in range(100)] for name in NAMES},
+        }
+    )
     return pb.ViewRows(view=view, rows=encode(table), event_times_us=[event] * 100, known_at_us=[event] * 100)
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,9 @@ def main() -> None:
         prepare(Path(folder), labels, rows, entities)
         ours, floor = (best(Path(folder), side) for side in ("ours", "polars"))
         same = all(
-            np.array_equal(np.load(Path(folder) / f"ours-{name}.npy"), np.load(Path(folder) / f"polars-{name}.npy"), equal_nan=True)
+            np.array_equal(
+                np.load(Path(folder) / f"ours-{name}.npy"), np.load(Path(folder) / f"polars-{name}.npy"), equal_nan=True
+            )
             for name in FEATURES
         )
     print("id  name  ours  floor  ratio")
@@ -77,7 +80,7 @@ def write_history(folder: Path, facts: dict[str, object], names: list[str]) -> N
         write_facts(view(), part, folder / f"{bucket:02d}.parquet")
 
 
-def view() -> object:
+def view() -> Any:
     """A view with four last values."""
     from services.feature.domain.views import Aggregation, Feature, FeatureView, Kind, SourceColumn
 
@@ -105,7 +108,7 @@ def run(side: str, folder: Path) -> None:
     print(json.dumps({"s": spent, "gb": peak}))
 
 
-def with_polars(folder: Path) -> dict[str, object]:
+def with_polars(folder: Path) -> dict[str, Any]:
     """The plain way: read both, join_asof by key on sorted times."""
     import polars as pl
 
@@ -116,7 +119,7 @@ def with_polars(folder: Path) -> dict[str, object]:
     return {name: joined[name].to_numpy() for name in FEATURES}
 
 
-def with_ours(folder: Path) -> dict[str, object]:
+def with_ours(folder: Path) -> dict[str, Any]:
     """The service's join: keys in the order of its files, a batch of entities after the other."""
     import pyarrow.parquet as pq
 
@@ -124,7 +127,7 @@ def with_ours(folder: Path) -> dict[str, object]:
     from services.feature.domain.layout import Layout
     from services.feature.store.files import BUCKETS, bucket_of, in_file_order, read_facts_of
 
-    of = view()
+    of: Any = view()
     labels = pq.read_table(folder / "labels.parquet", read_dictionary=["key"], use_threads=True)
     key = labels["key"].unify_dictionaries().combine_chunks()
     rows = KeyedRows(key.dictionary.to_pylist(), key.indices.to_numpy().astype(np.int64), labels["t"].to_numpy(), in_file_order)

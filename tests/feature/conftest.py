@@ -1,50 +1,30 @@
 """A real feature service on the development stack, in a namespace of its own, spoken to over gRPC."""
 
 import secrets as randomness
-import sys
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
 
 import asyncpg
 import grpc
 import pytest
-from perennial.errors import from_status
 from perennial.runtime.service import Runtime
 from perennial.testing.stack import RunningStack
 from perennial.v1 import feature_pb2_grpc as pb_grpc
 
 from services.feature.__main__ import MIGRATIONS, build
 from services.feature.config import FeatureConfig
-
-sys.path.insert(0, str(Path(__file__).parent))  # the oracle and the histories lie beside the tests that use them
-
-
-@dataclass
-class Feature:
-    """The service and a caller."""
-
-    runtime: Runtime
-    stub: pb_grpc.FeatureServiceStub
-    token: str
-
-    async def call(self, method: str, request: Any) -> Any:
-        """One call; the platform's errors as they are at home."""
-        try:
-            return await getattr(self.stub, method)(request, timeout=30, metadata=(("authorization", f"Bearer {self.token}"),))
-        except grpc.aio.AioRpcError as error:
-            raise from_status(error.code().name, error.details() or "") from None
+from tests.feature.caller import Feature
 
 
 @pytest.fixture(scope="session")
-def namespace(stack: RunningStack) -> Iterator[str]:
+def namespace() -> str:
     """A namespace nobody else has."""
-    yield f"feature-{randomness.token_hex(4)}"
+    return f"feature-{randomness.token_hex(4)}"
 
 
 @pytest.fixture(scope="session")
-async def feature(namespace: str) -> AsyncIterator[Feature]:
+async def feature(stack: RunningStack, namespace: str) -> AsyncIterator[Feature]:
+    """The service under test."""
+    assert stack.env_file
     config = FeatureConfig(namespace=namespace, port=0, metrics_port=0, kafka_partitions=2)
     runtime = Runtime(config)
     await runtime.start(build, migrations=MIGRATIONS)

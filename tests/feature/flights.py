@@ -1,5 +1,6 @@
 """Requests that the tests send: two views, rows, reads and joins, in plain words."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,11 @@ from perennial.v1 import feature_pb2 as pb
 
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 T0 = 1_357_000_000_000_000 // HOUR * HOUR
+
+
+def plain(value: object) -> object:
+    """A value of a Parquet file, NaN as None."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def span(us: int) -> Duration:

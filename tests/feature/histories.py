@@ -2,10 +2,10 @@
 
 import numpy as np
 from hypothesis import strategies as st
-from oracle import HOUR, MINUTE, Fact
 
 from services.feature.domain.facts import Facts
 from services.feature.domain.views import Aggregation, Feature, FeatureView, Kind, SourceColumn
+from tests.feature.oracle import HOUR, MINUTE, Fact
 
 BASE = 1_357_000_000_000_000
 KEYS = ("EWR", "JFK", "LGA")
@@ -56,13 +56,10 @@ def views(draw: st.DrawFn) -> FeatureView:
 
 def facts_from(history: list[Fact]) -> Facts:
     """The platform's form of a history."""
-
-    def column(name: str) -> list[float]:
-        return [np.nan if f.values[name] is None else f.values[name] for f in history]  # type: ignore[misc]
-
-    texts = np.array([*(f.values["s"] for f in history), None], dtype=object)[:-1]
-    return Facts(
-        KEYS[:2], np.array([KEYS.index(f.key) for f in history], dtype=np.int64), *(
-            np.array([getattr(f, name) for f in history], dtype=np.int64) for name in ("event", "known", "seq")
-        ), np.array([column("a"), column("b")]).T.reshape(len(history), 2) + 0.0, (texts,),
-    )  # fmt: skip
+    texts = np.array([*(fact.values["s"] for fact in history), None], dtype=object)[:-1]
+    numbers = [[np.nan if fact.values[name] is None else fact.values[name] for name in ("a", "b")] for fact in history]
+    entity, event, known, seq = (
+        np.array(found, dtype=np.int64)
+        for found in zip(*((KEYS.index(f.key), f.event, f.known, f.seq) for f in history), strict=True)
+    ) if history else (np.empty(0, dtype=np.int64),) * 4  # fmt: skip
+    return Facts(KEYS[:2], entity, event, known, seq, np.array(numbers).reshape(len(history), 2) + 0.0, (texts,))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 MINUTE, HOUR = 60_000_000, 3_600_000_000
 
@@ -13,7 +14,7 @@ class Fact:
     event: int
     known: int
     seq: int
-    values: dict[str, float | str | None]
+    values: dict[str, Any]
 
 
 def worth(how: str, facts: Sequence[Fact], key: str | None, t: int, *, column: str = "", divisor: str = "", window: int = 0,
@@ -31,6 +32,10 @@ def worth(how: str, facts: Sequence[Fact], key: str | None, t: int, *, column: s
     rows = [f.values for f in mine if far <= f.event < near]
     if how == "count":
         return float(sum(1 for r in rows if not column or r[column] is not None))
+    return _of_values(how, rows, column, divisor)
+
+
+def _of_values(how: str, rows: list[dict[str, Any]], column: str, divisor: str) -> float | None:
     if how == "ratio":
         both = [(r[column], r[divisor]) for r in rows if r[column] is not None and r[divisor] is not None]
         below = math.fsum(b for _, b in both)
@@ -41,4 +46,5 @@ def worth(how: str, facts: Sequence[Fact], key: str | None, t: int, *, column: s
         return None
     if how == "mean":
         return math.fsum(values) / len(values)
-    return {"sum": math.fsum, "min": min, "max": max}[how](values)
+    found: float = {"sum": math.fsum(values), "min": min(values), "max": max(values)}[how]
+    return found

@@ -3,16 +3,16 @@
 import math
 
 import numpy as np
-from histories import KEYS, facts_from, histories, moments, views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracle import HOUR, Fact, worth
 
 from services.feature.domain.evaluate import evaluate, incomplete
 from services.feature.domain.layout import Layout
 from services.feature.domain.packing import packed, unpacked, version_of
 from services.feature.domain.states import ALWAYS, States, states_of, trimmed, with_facts
 from services.feature.domain.views import FeatureView
+from tests.feature.histories import KEYS, facts_from, histories, moments, views
+from tests.feature.oracle import HOUR, Fact, worth
 
 asked = st.lists(st.tuples(st.sampled_from([0, 1, -1]), moments, st.sampled_from([0, 1, -1])), min_size=1, max_size=12)
 
@@ -28,7 +28,7 @@ def expected(view: FeatureView, history: list[Fact], entity: int, t: int, known_
 
 def same(ours: object, theirs: object) -> bool:
     if isinstance(ours, float):
-        return math.isnan(ours) if theirs is None else ours == theirs and math.copysign(1, ours) == math.copysign(1, theirs)  # type: ignore[arg-type]
+        return math.isnan(ours) if theirs is None else ours == theirs and math.copysign(1, ours) == math.copysign(1, theirs)
     return ours == theirs
 
 

@@ -4,26 +4,29 @@ import io
 import secrets
 
 import pyarrow.parquet as pq
-from conftest import Feature
-from flights import rows_of, selection, training
-from histories import KEYS, histories, moments, views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracle import Fact, worth
 from perennial.frames import Table, decode
 from perennial.v1 import feature_pb2 as pb
 
 from services.feature import wire
 from services.feature.domain.views import FeatureView
+from tests.feature.caller import Feature
+from tests.feature.flights import plain, rows_of, selection, training
+from tests.feature.histories import KEYS, histories, moments, views
+from tests.feature.oracle import Fact, worth
 
 asked = st.lists(st.tuples(st.sampled_from([*KEYS, None]), moments), min_size=1, max_size=15)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(views(), histories(), asked, st.lists(st.integers(1, 9), max_size=6), st.booleans(), st.one_of(st.none(), moments))
+@given(
+    view=views(), history=histories(), rows=asked, cuts=st.lists(st.integers(1, 9), max_size=6), forget=st.booleans(),
+    known_by=st.one_of(st.none(), moments),
+)  # fmt: skip
 async def test_online_equals_offline_equals_the_brute_force(
-    feature: Feature, view: FeatureView, history: list[Fact], rows: list[tuple[str | None, int]], cuts: list[int], forget: bool,
-    known_by: int | None,
+    feature: Feature, view: FeatureView, history: list[Fact], rows: list[tuple[str | None, int]], *,
+    cuts: list[int], forget: bool, known_by: int | None,
 ) -> None:  # fmt: skip
     """Bit for bit, for late data, corrections, ties, ttl, nulls and texts, also after the online store was emptied."""
     message = wire.definition_to(view)
@@ -51,7 +54,7 @@ async def test_online_equals_offline_equals_the_brute_force(
         key, t = rows[int(row["row"])]
         assert row["event_time_us"] == t
         expected = _truth(view, history, key, t, known_by)
-        assert {name: None if row[name] != row[name] else row[name] for name in expected} == expected
+        assert {name: plain(row[name]) for name in expected} == expected
 
 
 def _truth(view: FeatureView, history: list[Fact], key: str | None, t: int, known_by: int | None = None) -> dict[str, object]:

@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import Feature
-from flights import MINUTE, T0, landing, landings, rows_of, selection
 from perennial.frames import decode
 from perennial.runtime.bus import Outgoing
 from perennial.runtime.events import Event, headers_of
 from perennial.topics import FEATURES
 from perennial.v1 import feature_pb2 as pb
 from perennial.v1.events_pb2 import FeatureRows, StreamProgress
+
+from tests.feature.caller import Feature
+from tests.feature.flights import MINUTE, T0, landing, landings, rows_of, selection
 
 
 async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30) -> Any:
@@ -29,6 +30,7 @@ async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 30) ->
 async def view(feature: Feature) -> str:
     """A view nobody else uses."""
     name = f"landings_{secrets.token_hex(4)}"
+    await asyncio.wait_for(feature.runtime.topics_there.wait(), 60)
     await feature.call("RegisterFeatureView", pb.RegisterFeatureViewRequest(view=landings(name)))
     return name
 
@@ -55,14 +57,14 @@ async def last(feature: Feature, view: str, t: int) -> float:
     return float(decode((await feature.call("ReadOnline", request)).features).column("last_air_time")[0])
 
 
-async def dead(feature: Feature, found: Callable[[Any], bool]) -> Any:
-    """The dead-lettered record that ``found`` accepts."""
+async def dead(feature: Feature, event_id: str) -> Any:
+    """The dead-lettered record of an event."""
     consumer = feature.runtime.bus.consumer([FEATURES.dlq], group=None)
     await consumer.start()
     try:
         async with asyncio.timeout(30):
             async for record in consumer:
-                if found(record):
+                if dict(record.headers)["ce_id"] == event_id.encode():
                     return record
     finally:
         await consumer.stop()
@@ -107,10 +109,11 @@ async def test_bad_rows_are_kept_aside_and_good_ones_stored(feature: Feature, vi
     rows = [landing("BOS", T0, 10.0), landing("BOS", T0 + MINUTE, -1.0), landing("BOS", T0 + 2 * MINUTE, 30.0)]
     message = feature_rows(view, rows, f"bad-{view}", 1)
     event = await produce(feature, message)
-    record = await dead(feature, lambda r: dict(r.headers)["ce_id"] == event.id.encode())
+    record = await dead(feature, event.id)
     assert record.value == message.SerializeToString()
     reason = dict(record.headers)["dlq_reason"].decode()
-    assert view in reason and "row 1" in reason and "air_time" in reason and "row 0" not in reason
+    assert all(part in reason for part in (view, "row 1", "air_time"))
+    assert "row 0" not in reason
     assert await last(feature, view, T0 + 10 * MINUTE) == 30.0
 
 
@@ -131,7 +134,7 @@ async def test_poison_does_not_stop_the_topic(feature: Feature, view: str) -> No
 
     await until(stored)
     for place, sent in enumerate(poison):
-        record = await dead(feature, lambda r, place=place: dict(r.headers)["ce_id"] == f"{place}-{view}".encode())
+        record = await dead(feature, f"{place}-{view}")
         assert record.value == sent.value
 
 

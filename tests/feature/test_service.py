@@ -5,13 +5,14 @@ import secrets
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Feature
-from services.feature.store.catalog import Catalog
-from services.feature.store.compaction import Compaction
-from flights import HOUR, MINUTE, T0, a_feature, column, landing, landings, rows_of, selection, training
 from perennial.errors import FailedPrecondition, InvalidArgument, NotFound
 from perennial.frames import Table, decode
 from perennial.v1 import feature_pb2 as pb
+
+from services.feature.store.catalog import Catalog
+from services.feature.store.compaction import Compaction
+from tests.feature.caller import Feature
+from tests.feature.flights import HOUR, MINUTE, T0, a_feature, column, landing, landings, plain, rows_of, selection, training
 
 
 @pytest.fixture
@@ -65,12 +66,13 @@ async def test_a_training_set_holds_what_a_read_gave(feature: Feature, view: str
     assert (built.digest, built.rows, list(built.label_columns)) == (again.digest, 7, ["y"])
     assert (await feature.call("GetTrainingSet", pb.GetTrainingSetRequest(digest=built.digest))).training_set == built
     stored = pq.read_table(io.BytesIO(await feature.runtime.objects.get(built.object_key)))
-    assert stored.column_names[:2] == ["event_time_us", "entity_key"] and stored.column_names[-1] == "y"
+    assert stored.column_names[:2] == ["event_time_us", "entity_key"]
+    assert stored.column_names[-1] == "y"
     assert [c.name for c in built.columns] == stored.column_names[2:-1]
     by_hour = {row["hour"]: row for row in stored.to_pylist()}
     for place, row in enumerate(online.to_rows()):
         joined = by_hour[float(place)]
-        assert {name: None if value != value else value for name, value in joined.items() if name in row} == row
+        assert {name: plain(value) for name, value in joined.items() if name in row} == row
         assert (joined["event_time_us"], joined["entity_key"], joined["dest"]) == (times[place], keys[place], keys[place])
 
 
@@ -160,7 +162,7 @@ async def test_a_view_grows_and_does_not_shrink(feature: Feature, view: str) -> 
     wider.columns.append(column("wind"))
     wider.features.append(a_feature("last_wind", "last", "wind"))
     grown = (await feature.call("RegisterFeatureView", pb.RegisterFeatureViewRequest(view=wider))).view
-    assert grown.version == 2 and grown.features[-1].name == "last_wind"
+    assert (grown.version, grown.features[-1].name) == (2, "last_wind")
     await feature.call(
         "WriteFeatures",
         pb.WriteFeaturesRequest(parts=[rows_of(view, [{**ROWS[0], "wind": 7.0, "event": T0 + HOUR, "known": T0 + HOUR}])]),
@@ -186,7 +188,11 @@ async def test_a_view_grows_and_does_not_shrink(feature: Feature, view: str) -> 
 
 async def test_history_in_files_answers_like_history_in_tables(feature: Feature, view: str) -> None:
     """Facts moved to Parquet, half by half, change no answer: online after a loss, for old rows, and in training sets."""
-    rows = [landing(dest, T0 + h * HOUR, float(h), known=T0 + h * HOUR + (h % 5) * HOUR) for h in range(60) for dest in ("BOS", "SFO", "É")]
+    rows = [
+        landing(dest, T0 + h * HOUR, float(h), known=T0 + h * HOUR + (h % 5) * HOUR)
+        for h in range(60)
+        for dest in ("BOS", "SFO", "É")
+    ]
     await feature.call("WriteFeatures", pb.WriteFeaturesRequest(parts=[rows_of(view, rows)]))
     keys, times = ["BOS", "SFO", "É", "XXX"] * 15, [T0 + h * HOUR + MINUTE for h in range(60)]
     read = pb.ReadOnlineRequest(selections=[selection(view, keys)], times_us=times)
@@ -194,7 +200,9 @@ async def test_history_in_files_answers_like_history_in_tables(feature: Feature,
     table = Table.of({"dest": keys, "hour": [float(i) for i in range(60)]})
     before = (await feature.call("ReadOnline", read)).features
     built = (await feature.call("BuildTrainingSet", iter(training(header, table, times)))).training_set
-    compaction = Compaction(feature.runtime.postgres, catalog := Catalog(feature.runtime.postgres), feature.runtime.objects, most_rows=1)
+    compaction = Compaction(
+        feature.runtime.postgres, catalog := Catalog(feature.runtime.postgres), feature.runtime.objects, most_rows=1
+    )
     moved = [await compaction.compact(await catalog.get(view)) for _ in range(2)]
     assert [m.rows for m in moved] == [87, 45]
     assert (await feature.call("ReadOnline", read)).features == before
@@ -211,7 +219,7 @@ async def test_a_write_cut_short_between_the_stores_is_finished(feature: Feature
     request = pb.WriteFeaturesRequest(parts=[rows_of(view, ROWS[:2])], stream=f"cut-{view}", first_n=1)
     await feature.call("WriteFeatures", pb.WriteFeaturesRequest(parts=[rows_of(view, ROWS[3:4])]))
     names = [key async for key in feature.runtime.redis.scan_iter(match=feature.runtime.config.redis_key("*:BOS"), count=1000)]
-    older = {name: await feature.runtime.redis.get(name) for name in names}
+    older = {name: bytes(await feature.runtime.redis.get(name) or b"") for name in names}
     await feature.call("WriteFeatures", request)
     for name, value in older.items():
         await feature.runtime.redis.set(name, value)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from services.feature.domain.views import HOUR_US, MINUTE_US, MINUTES_UP_TO_US, 
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_Number = TypeVar("_Number", np.int64, np.float64)
 
 
 def evaluate(
@@ -90,7 +92,7 @@ class _Reader:
 def _chosen(
     values: NDArray[np.generic], place: Ints, found: NDArray[np.bool_], nothing: object, dtype: type
 ) -> NDArray[np.generic]:
-    column = np.full(len(place), nothing, dtype=dtype)
+    column: NDArray[np.generic] = np.full(len(place), nothing, dtype=dtype)
     column[found] = values[place[found]]
     return column
 
@@ -171,7 +173,8 @@ class _Window:
         found = [
             _over_ranges(better, cells.cells.figures[:, place], start, stop, term.nothing) for cells, start, stop in self._ranges
         ]
-        return found[0] if len(found) == 1 else better(*found)
+        figure: Floats = found[0] if len(found) == 1 else better(*found)
+        return figure
 
     def _hidden_rows(self) -> Ints:
         """Rows whose window holds a cell that was not visible by the row's time."""
@@ -191,7 +194,7 @@ class _Window:
         return math.fsum(parts)
 
 
-def _over_ranges(better: np.ufunc, values: NDArray[np.generic], start: Ints, stop: Ints, nothing: float) -> NDArray[np.generic]:
+def _over_ranges(better: np.ufunc, values: NDArray[_Number], start: Ints, stop: Ints, nothing: float) -> NDArray[_Number]:
     """``better`` over values[start:stop] of each row; ``nothing`` for an empty range."""
     found = np.full(len(start), nothing, dtype=values.dtype)
     some = np.flatnonzero(stop > start)

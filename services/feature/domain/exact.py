@@ -100,7 +100,7 @@ def _two(left: Floats, right: Floats) -> list[Floats]:
 def _many(terms: Sequence[Floats]) -> list[Floats]:
     shape = terms[0].shape
     expansions = [expansion(row) for row in zip(*(term.ravel().tolist() for term in terms), strict=True)]
-    levels = [np.zeros(len(expansions)) for _ in range(max(1, max(map(len, expansions))))]
+    levels = [np.zeros(len(expansions)) for _ in range(max(1, *map(len, expansions)))]
     for place, parts in enumerate(expansions):
         for level, part in enumerate(parts):
             levels[level][place] = part

@@ -56,7 +56,7 @@ class Facts:
     def __len__(self) -> int:
         return len(self.event)
 
-    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Facts":  # type: ignore[type-arg]
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Facts":
         """These rows; keys stay."""
         return replace(
             self, entity=self.entity[rows], event=self.event[rows], known=self.known[rows], seq=self.seq[rows],
@@ -72,10 +72,12 @@ class Facts:
         """These rows, then those of ``other``, of the same view."""
         index = {key: place for place, key in enumerate(self.keys)}
         moved = np.array([index.setdefault(key, len(index)) for key in other.keys], dtype=np.int64)
-        columns = ((getattr(self, name), getattr(other, name)) for name in ("event", "known", "seq", "numbers"))
+        event, known, seq, numbers = (
+            np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("event", "known", "seq", "numbers")
+        )
         texts = tuple(np.concatenate(pair) for pair in zip(self.texts, other.texts, strict=True))
         entity = np.concatenate([self.entity, moved[other.entity]])
-        return Facts(tuple(index), entity, *(np.concatenate(pair) for pair in columns), texts)
+        return Facts(tuple(index), entity, event, known, seq, numbers, texts)
 
     @classmethod
     def none(cls, keys: tuple[str, ...], view: FeatureView) -> "Facts":
@@ -107,9 +109,11 @@ def facts_of(view: FeatureView, table: Table, event: Sequence[int], known: Seque
     if extra := [name for name in table.names if name not in known_names]:
         raise InvalidArgument(f"{where}: no column {extra[0]!r}; it has {', '.join(sorted(known_names))}")
     keys, entity = _keys(view, table)
+    known_at = _times(where, "known", known) if len(known) else np.full(table.rows, now_us)
     facts = Facts(
-        keys, entity, _times(where, "event", event), _times(where, "known", known) if len(known) else np.full(table.rows, now_us),
-        np.zeros(table.rows, dtype=np.int64), _numbers(view, table), tuple(_texts(view, table, name) for name in view.text_columns),
+        keys, entity, _times(where, "event", event), known_at,
+        np.zeros(table.rows, dtype=np.int64), _numbers(view, table),
+        tuple(_texts(view, table, name) for name in view.text_columns),
     )  # fmt: skip
     return facts, _bad_rows(view, facts)
 

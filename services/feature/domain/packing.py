@@ -77,7 +77,8 @@ def _section(words: Words, offset: Ints, counts: Ints, width: int) -> Words:
     lengths = counts * width
     before = np.cumsum(lengths) - lengths
     places = np.arange(total * width) + np.repeat(offset - before, lengths)
-    return words[places].reshape(total, width)
+    section: Words = words[places].reshape(total, width)
+    return section
 
 
 def _cell_words(cells: Cells) -> Words:
@@ -119,5 +120,5 @@ def _unpacked_texts(layout: Layout, values: Sequence[bytes], head: Words) -> tup
         return ()
     for value, size in zip(values, head[:, 6].tolist(), strict=True):
         for column, texts in zip(columns, orjson.loads(value[len(value) - size :]), strict=True):
-            column += texts
+            column.extend(texts)
     return tuple(np.array([*column, None], dtype=object)[:-1] for column in columns)

@@ -13,7 +13,8 @@ def new_positions(taken: Sequence[int], first: int, count: int) -> NDArray[np.bo
     [False, True, True, False]
     """
     place = np.searchsorted(np.asarray(taken, dtype=np.int64), np.arange(first, first + count), side="right")
-    return place % 2 == 0
+    new: NDArray[np.bool_] = place % 2 == 0
+    return new
 
 
 def with_positions(taken: Sequence[int], first: int, count: int) -> list[int]:

@@ -261,9 +261,13 @@ def _last_facts(layout: Layout, facts: Facts) -> LastFacts:
 
 
 def _both_facts(left: LastFacts, right: LastFacts) -> LastFacts:
-    arrays = (np.concatenate([getattr(left, name), getattr(right, name)]) for name in LastFacts.__slots__[:5])
+    if not len(left) or not len(right):
+        return left if len(left) else right
+    entity, event, known, seq, numbers = (
+        np.concatenate([getattr(left, name), getattr(right, name)]) for name in LastFacts.__slots__[:5]
+    )
     texts = tuple(np.concatenate(pair) for pair in zip(left.texts, right.texts, strict=True))
-    return LastFacts(*arrays, texts)
+    return LastFacts(entity, event, known, seq, numbers, texts)
 
 
 def _sorted_facts(facts: LastFacts) -> LastFacts:

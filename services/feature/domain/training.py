@@ -65,4 +65,3 @@ def ordered(rows: Labelled) -> Labelled:
     codes = np.unique(rows.entities.astype(str), return_inverse=True)[1]
     places = np.lexsort((codes, rows.times))
     return Labelled(rows.table.take(places), rows.times[places], rows.entities[places])
-

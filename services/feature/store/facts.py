@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from perennial.runtime.postgres import Postgres, Queries
+from perennial.runtime.postgres import Postgres
+from perennial.runtime.queries import Queries
 
 from services.feature.domain.facts import Facts
 from services.feature.domain.views import FeatureView

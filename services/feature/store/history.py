@@ -7,6 +7,7 @@ from pathlib import Path
 
 from perennial.runtime.objects import Objects
 from perennial.runtime.postgres import Postgres
+
 from services.feature.domain.facts import Facts
 from services.feature.store import facts as stored
 from services.feature.store.catalog import KnownView

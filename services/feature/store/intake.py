@@ -1,6 +1,7 @@
 """From rows as they were sent to a write: checked against their views, all or none, or the good ones alone."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from perennial.clock import Clock, to_us
@@ -69,4 +70,4 @@ class Intake:
 def _good_runs(rows: int, bad: Sequence[Bad]) -> list[tuple[int, int]]:
     """The runs of rows between bad ones."""
     edges = [-1, *(one.row for one in bad), rows]
-    return [(start + 1, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True) if stop > start + 1]
+    return [(start + 1, stop) for start, stop in pairwise(edges) if stop > start + 1]

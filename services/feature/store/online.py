@@ -116,10 +116,10 @@ class Online:
 
     async def watch(self) -> None:
         """Write again what was written last when the store was started anew: it may have lost its last second."""
-        life = None
+        life: bytes | None = None
         while True:
             try:
-                found = await self._life()
+                found: bytes | None = await self._life()
             except PerennialError:
                 found = life
             if life is not None and found != life:

@@ -109,7 +109,7 @@ class _Wire(asyncio.Protocol):
             if not future.done():
                 future.set_result(answer)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self.open = False
         while self._waiting:
             future = self._waiting.popleft()
@@ -120,7 +120,7 @@ class _Wire(asyncio.Protocol):
         """The answer; a caller that gives up leaves its place in the order."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        self._transport.write(hiredis.pack_command(command))
+        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type] # its stub says a tuple of one
         return await future
 
     def close(self) -> None:

@@ -34,7 +34,8 @@ SETTLED_S = 5.0
 
 _BEGIN = """
 with s as (
-    insert into streams (stream) select $1 where $1 <> '' on conflict (stream) do update set stream = excluded.stream returning taken
+    insert into streams (stream) select $1 where $1 <> ''
+    on conflict (stream) do update set stream = excluded.stream returning taken
 )
 select nextval('writes') as write_id, coalesce((select taken from s), '{}') as taken
 """
