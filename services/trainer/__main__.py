@@ -14,12 +14,12 @@ async def build(runtime: "Runtime") -> None:
     from perennial import topics
     from perennial.runtime.events import Received
     from perennial.v1 import trainer_pb2
+
     from services.trainer import events
+    from services.trainer.agent.sources import Sources
+    from services.trainer.agent.worker import Worker
     from services.trainer.service import TrainerService
-    from services.trainer.sources import Sources
-    from services.trainer.store import Jobs
-    from services.trainer.watch import Watch
-    from services.trainer.worker import Worker
+    from services.trainer.store import Jobs, Watch
 
     jobs = Jobs(runtime.postgres)
     watch = Watch(runtime.postgres, jobs)
@@ -39,10 +39,11 @@ async def build(runtime: "Runtime") -> None:
 
 def main() -> None:
     """Start the server of work processes first: nothing may have imported grpc by then."""
-    from services.trainer import forkserver
+    from services.trainer.launchers import forkserver
 
     forkserver.start()
     from perennial.runtime.service import run
+
     from services.trainer.config import TrainerConfig
 
     run(TrainerConfig, build, migrations=MIGRATIONS)

@@ -13,7 +13,7 @@ class TrainerConfig(ServiceConfig):
 
     workers: int = setting(1, ge=1, le=64, description="Jobs worked on at once; each has a process of its own")
     lease_s: float = setting(10.0, ge=1.0, description="A job whose worker is silent for so long is taken by another")
-    attempts: int = setting(3, ge=1, description="How often a job is taken before it fails for good")
+    deaths: int = setting(3, ge=1, description="How many workers may die over a job before it fails for good")
     retry_s: float = setting(5.0, gt=0, description="Wait before a job is tried again that needs something not there now")
     folds: int = setting(5, ge=2, le=50, description="Folds of whole days for figures out of sample; each is a fit")
     retrain_folds: int = setting(5, ge=1, le=50, description="Folds really fitted for a retraining; the judged one is the first")

@@ -9,13 +9,13 @@ from perennial.errors import InvalidArgument
 from perennial.runtime.identity import caller
 from perennial.runtime.service import Runtime
 from perennial.v1 import trainer_pb2 as pb
+
 from services.trainer import wire
+from services.trainer.agent.sources import Sources
 from services.trainer.algorithms import ALGORITHMS, named
 from services.trainer.domain.job import Author, Job
 from services.trainer.domain.recipe import Data, Recipe
-from services.trainer.sources import Sources
-from services.trainer.store import Jobs, page_token
-from services.trainer.watch import Watch
+from services.trainer.store import Jobs, Watch, page_token
 
 _PAGE = 50
 _LARGEST_PAGE = 1000
@@ -46,7 +46,7 @@ class TrainerService:
         recipe, data = recipe.checked(), data.checked()
         algorithm = named(recipe.algorithm)
         recipe = replace(recipe, hyperparameters=algorithm.checked(recipe.hyperparameters))
-        inputs, labels = await self._sources.columns(data, recipe)
+        inputs, labels = await self._sources.columns(data)
         return recipe.fitted_to(inputs, labels), data
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:

@@ -1,5 +1,6 @@
-"""Messages to domain and back."""
+"""Messages and events to domain and back."""
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
-
+from perennial import topics
 from perennial.clock import from_us, to_us
 from perennial.package import Task, task_from, task_to
-from perennial.v1 import common_pb2, events_pb2, trainer_pb2 as pb
+from perennial.runtime.events import Event
+from perennial.v1 import common_pb2, events_pb2
+from perennial.v1 import trainer_pb2 as pb
+
 from services.trainer.algorithms import Algorithm
 from services.trainer.domain.job import Job, JobState
 from services.trainer.domain.recipe import Data, LogRows, Recipe, Snapshot
@@ -88,11 +92,30 @@ def job_to(job: Job) -> pb.Job:
     return message
 
 
+def event_id(job_id: str, change: int) -> str:
+    """The id of a job's event: known before it is published, so that a registration can name its cause."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"job {job_id} {change}").hex
+
+
+def state_changed(job: Job) -> Event:
+    """The event of a job's new state, in its causal chain."""
+    message = events_pb2.JobStateChanged(
+        job_id=job.id, state=str(job.state), model=job.model, decision_id=job.decision_id, version=job.version,
+        reason=job.reason, metrics=job.metrics,
+    )  # fmt: skip
+    return Event(
+        topics.TRAINING, job.id, message, subject=f"job/{job.id}", time=job.event_time, aggregate=f"job/{job.id}",
+        aggregate_version=job.changes, id=event_id(job.id, job.changes), correlation_id=job.correlation_id,
+        causation_id=job.causation_id,
+    )  # fmt: skip
+
+
 def algorithm_to(algorithm: Algorithm) -> pb.Algorithm:
     """The wire's algorithm."""
     return pb.Algorithm(
-        name=algorithm.name, description=algorithm.description, tasks=[task_to(t) for t in algorithm.tasks],
-        hyperparameters=struct_to({name: h.default for name, h in algorithm.hyperparameters.items()}), missing=algorithm.missing(),
+        name=algorithm.name, description=algorithm.description, tasks=[task_to(task) for task in algorithm.tasks],
+        hyperparameters=struct_to({name: one.default for name, one in algorithm.hyperparameters.items()}),
+        missing=algorithm.missing(),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ SIGNATURE = Signature.of([Column("a", ColumnType.NUMBER)])
 
 
 def graph(*, location: str = "", inner: bool = False, name: str = "numbers") -> bytes:
-    """prediction = numbers + 1, with the 1 perhaps kept in another file, perhaps inside an attribute."""
+    """Prediction = numbers + 1, with the 1 perhaps kept in another file, perhaps inside an attribute."""
     one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     if location:
         one.ClearField("float_data")
@@ -105,7 +105,7 @@ def test_a_manifest_with_a_path_in_it_is_refused() -> None:
 
 
 @pytest.mark.parametrize("inner", [False, True])
-def test_a_graph_that_reads_other_files_is_refused(inner: bool) -> None:  # noqa: FBT001
+def test_a_graph_that_reads_other_files_is_refused(inner: bool) -> None:
     """External data is refused wherever the tensor sits, whatever file it names."""
     with pytest.raises(InvalidArgument, match="other files"):
         refuse_external_data(graph(location="/etc/passwd", inner=inner))

@@ -1,6 +1,7 @@
 """A model somebody brings answers the same after its export, or is not exported."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tests.package.models import rows
 
-REGRESSORS = {
+REGRESSORS: dict[str, Callable[[], Any]] = {
     "lightgbm": lambda: lightgbm.LGBMRegressor(n_estimators=40, n_jobs=1, verbose=-1),
     "lightgbm_l1": lambda: lightgbm.LGBMRegressor(n_estimators=40, n_jobs=1, verbose=-1, objective="l1"),
     "histogram": lambda: HistGradientBoostingRegressor(max_iter=40),
     "histogram_l1": lambda: HistGradientBoostingRegressor(max_iter=40, loss="absolute_error"),
     "pipeline": lambda: make_pipeline(SimpleImputer(), StandardScaler(), RandomForestRegressor(10, random_state=0)),
 }
-CLASSIFIERS = {
+CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "lightgbm": lambda: lightgbm.LGBMClassifier(n_estimators=20, n_jobs=1, verbose=-1),
     "histogram": lambda: HistGradientBoostingClassifier(max_iter=20),
     "pipeline": lambda: make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()),
@@ -108,7 +109,8 @@ def test_what_cannot_be_exported_is_refused_by_name() -> None:
     """Objectives with a link of their own and estimators without classes."""
     table, truth = rows(nulls=0)
     with pytest.raises(InvalidArgument, match="poisson"):
-        package_model(lightgbm.LGBMRegressor(objective="poisson", verbose=-1).fit(table.numbers, truth**2), table, task="regression")
+        model: Any = lightgbm.LGBMRegressor(objective="poisson", verbose=-1)
+        package_model(model.fit(table.numbers, truth**2), table, task="regression")
     with pytest.raises(InvalidArgument, match="has no classes_"):
         package_model(HistGradientBoostingRegressor().fit(table.numbers, truth), table, task="classification")
     with warnings.catch_warnings():
@@ -130,7 +132,8 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 def test_the_graph_is_valid_onnx_with_the_contract_s_names() -> None:
     """One graph: numbers float32 [N,k] in, prediction float32 [N,1] out."""
     table, truth = rows()
-    graph = onnx.load_from_string(package_model(REGRESSORS["lightgbm"]().fit(table.numbers, truth), table, task="regression").contents["model.onnx"])
+    package = package_model(REGRESSORS["lightgbm"]().fit(table.numbers, truth), table, task="regression")
+    graph = onnx.load_from_string(package.contents["model.onnx"])
     onnx.checker.check_model(graph, full_check=True)
     assert [i.name for i in graph.graph.input] == ["numbers"]
     assert [o.name for o in graph.graph.output] == ["prediction"]

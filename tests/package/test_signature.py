@@ -1,5 +1,7 @@
 """What a signature promises to Predict, to the registry and to itself."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +13,10 @@ from perennial.v1 import common_pb2 as pb
 
 NUMBER, TEXT = ColumnType.NUMBER, ColumnType.TEXT
 ETA = Signature.of([
-    Column("miles", NUMBER, nullable=False), Column("carrier", TEXT, nullable=False), Column("gust", NUMBER), Column("tail", TEXT),
+    Column("miles", NUMBER, nullable=False), Column("carrier", TEXT, nullable=False), Column("gust", NUMBER),
+    Column("tail", TEXT),
 ])  # fmt: skip
-GOOD = {"miles": [100.0, 200.0], "carrier": ["UA", "AA"], "gust": [3.0, None], "tail": [None, "N1"]}
+GOOD: dict[str, Any] = {"miles": [100.0, 200.0], "carrier": ["UA", "AA"], "gust": [3.0, None], "tail": [None, "N1"]}
 names = st.text(min_size=1, max_size=12)
 columns = st.builds(Column, names, st.sampled_from(ColumnType), st.booleans(), st.sampled_from(Pii))
 signatures = st.one_of(
@@ -78,7 +81,7 @@ def test_rows_in_signature_order_are_not_copied() -> None:
         ({"gust": [1e39, None]}, "not a finite 32-bit number"),
     ],
 )
-def test_a_wrong_row_is_named(change: dict, words: str) -> None:
+def test_a_wrong_row_is_named(change: dict[str, Any], words: str) -> None:
     """The message has the column, and the row where there is one."""
     rows = {name: values for name, values in {**GOOD, **change}.items() if values is not None}
     with pytest.raises(InvalidArgument) as refusal:

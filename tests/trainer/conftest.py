@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from perennial.runtime import secrets
 from perennial.testing.stack import RunningStack
-from services.trainer.config import TrainerConfig
 
+from services.trainer.config import TrainerConfig
 from tests.trainer.platform import Platform
 
 

@@ -19,10 +19,11 @@ from tests.trainer.platform import Platform
 
 async def built(platform: Platform, data: pl.DataFrame) -> str:
     """The digest of a training set built by the feature store."""
+    header = feature_pb2.TrainingSetHeader(name="t", label_columns=["target", "kind"])
     columns = {name: data[name].to_list() for name in (*rows.INPUTS, "target", "kind")}
 
     async def parts() -> AsyncIterator[feature_pb2.BuildTrainingSetRequest]:
-        yield feature_pb2.BuildTrainingSetRequest(header=feature_pb2.TrainingSetHeader(name="t", label_columns=["target", "kind"]))
+        yield feature_pb2.BuildTrainingSetRequest(header=header)
         for start in range(0, data.height, 500):
             piece = {name: values[start : start + 500] for name, values in columns.items()}
             yield feature_pb2.BuildTrainingSetRequest(rows=feature_pb2.TrainingRows(
@@ -37,7 +38,7 @@ async def built(platform: Platform, data: pl.DataFrame) -> str:
 
 def recipe(model: str, *, rounds: int = 30, parameters: dict[str, Any] | None = None, **more: Any) -> pb.Recipe:
     """A small recipe for the made-up rows."""
-    fields = {"algorithm": "lightgbm", "task": common_pb2.TASK_REGRESSION, "target": "target", "seed": 7} | more
+    fields: dict[str, Any] = {"algorithm": "lightgbm", "task": common_pb2.TASK_REGRESSION, "target": "target", "seed": 7} | more
     made = pb.Recipe(model=model, **fields)
     made.hyperparameters.update({"rounds": rounds} if parameters is None else parameters)
     return made
@@ -85,8 +86,9 @@ def requested(decision: str, model: str, cut: events_pb2.LogSnapshot, window: tu
         window_start=stamp(window[0]), window_end=stamp(window[1]), snapshot=cut, **more,
     )  # fmt: skip
     return Event(
-        topics.RETRAINING, model, message, time=from_us(window[1]), correlation_id=f"chain-{decision}", causation_id=f"drift-{decision}"
-    )
+        topics.RETRAINING, model, message, time=from_us(window[1]), correlation_id=f"chain-{decision}",
+        causation_id=f"drift-{decision}",
+    )  # fmt: skip
 
 
 def now() -> datetime:

@@ -1,6 +1,7 @@
 """Registry, feature store and trainer as programs of their own, and their callers."""
 
 import asyncio
+import ctypes
 import hashlib
 import json
 import os
@@ -22,15 +23,23 @@ from perennial.runtime.objects import Objects, open_objects
 from perennial.v1 import feature_pb2_grpc, registry_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
 START_S = 60.0
-JOB_S = 120.0
+JOB_S = 240.0
+_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 300)]
 _STUBS = {
     "registry": registry_pb2_grpc.RegistryServiceStub,
     "feature": feature_pb2_grpc.FeatureServiceStub,
     "trainer": trainer_pb2_grpc.TrainerServiceStub,
 }
 ENDED = {
-    trainer_pb2.JOB_STATE_SUCCEEDED, trainer_pb2.JOB_STATE_FAILED, trainer_pb2.JOB_STATE_DECLINED, trainer_pb2.JOB_STATE_CANCELLED,
+    trainer_pb2.JOB_STATE_SUCCEEDED, trainer_pb2.JOB_STATE_FAILED, trainer_pb2.JOB_STATE_DECLINED,
+    trainer_pb2.JOB_STATE_CANCELLED,
 }  # fmt: skip
+
+
+def _end_with_us() -> None:
+    """A program never outlives its tests."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -81,11 +90,12 @@ class Platform:
     def environment(self, **more: str) -> dict[str, str]:
         """What the programs are told."""
         addresses = {f"PERENNIAL_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {
-            **os.environ, **addresses,
+            **inherited, **addresses,
             "PERENNIAL_NAMESPACE": self.config.namespace, "PERENNIAL_SECRETS_DIR": str(self.config.secrets_dir),
             "PERENNIAL_DATA_DIR": str(self.home), "PERENNIAL_METRICS_PORT": "0", "OMP_NUM_THREADS": "1",
-            "PERENNIAL_TRAINER__LEASE_S": "2", "PERENNIAL_TRAINER__RETRY_S": "0.5", **more,
+            "PERENNIAL_TRAINER__LEASE_S": "2", "PERENNIAL_TRAINER__RETRY_S": "0.5", "PERENNIAL_TRAINER__FOLDS": "3", **more,
         }  # fmt: skip
 
     async def start(self, name: str, **more: str) -> Program:
@@ -94,13 +104,12 @@ class Platform:
         environment = self.environment(**more) | {f"PERENNIAL_{name.upper()}__PORT": str(self.ports[name])}
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"services.{name}", stdout=out, stderr=out, env=environment, cwd=Path(__file__).parents[2]
-            )
+                sys.executable, "-m", f"services.{name}", stdout=out, stderr=out, env=environment,
+                cwd=Path(__file__).parents[2], preexec_fn=_end_with_us,
+            )  # fmt: skip
         self.programs[name] = Program(name, process, log)
         if name not in self.channels:
-            self.channels[name] = grpc.aio.insecure_channel(
-                f"127.0.0.1:{self.ports[name]}", options=[("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 300)]
-            )
+            self.channels[name] = grpc.aio.insecure_channel(f"127.0.0.1:{self.ports[name]}", options=_RECONNECT)
         ready = asyncio.create_task(asyncio.wait_for(self.channels[name].channel_ready(), START_S))
         ended = asyncio.create_task(process.wait())
         await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -117,7 +126,7 @@ class Platform:
             await program.stop()
         await self.bus.close()
 
-    async def call(self, service: str, method: str, request: Any, timeout: float = 20.0, token: str = "") -> Any:
+    async def call(self, service: str, method: str, request: Any, timeout: float = 60.0, token: str = "") -> Any:
         """One call by the admin; waits for a program that is being restarted; failures are the platform's errors."""
         stub = _STUBS[service](self.channels[service])
         metadata = (("authorization", f"Bearer {token or self.token}"),)

@@ -15,7 +15,7 @@ from tests.trainer import rows
 from tests.trainer.flows import built, recipe, submitted
 from tests.trainer.platform import Platform
 
-LONG = 3000
+LONG = 1000
 """Rounds of a job that takes many seconds."""
 
 
@@ -89,7 +89,7 @@ async def test_a_trainer_killed_around_the_registration_registers_once(platform:
     assert (ended.state, ended.version) == (pb.JOB_STATE_SUCCEEDED, "1.0.0"), ended
     assert await versions(platform, model) == ["1.0.0"]
     said = await platform.heard(topics.MODELS, 1, lambda e: getattr(e.message, "job_id", "") == job.job_id)
-    assert said[0].message.version == "1.0.0"
+    assert getattr(said[0].message, "version", "") == "1.0.0"
 
 
 async def test_a_killed_child_is_started_again(platform: Platform) -> None:

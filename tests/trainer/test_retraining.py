@@ -18,7 +18,7 @@ DAY = rows.DAY_US
 async def test_a_request_becomes_a_patch_version_in_its_chain(platform: Platform) -> None:
     """TRN-30: the recipe of the parent, the rows as served, the parent's signature, and the chain's ids all the way."""
     early = rows.frame(days=10)
-    digest, first = await first_version(platform, "again", early)
+    digest, _ = await first_version(platform, "again", early)
     served = rows.frame(days=10, seed=2, first_day=10, shift=2.0)
     cut = await snapshot(platform, "again-live", rows.log(served))
     window = (rows.START_US + 4 * DAY, rows.START_US + 20 * DAY)
@@ -38,7 +38,7 @@ async def test_a_request_becomes_a_patch_version_in_its_chain(platform: Platform
     assert version.parameters == old.parameters
     assert version.lineage.decision_id == "d-again"
     assert version.lineage.correlation_id == "chain-d-again"
-    events = await platform.heard(topics.TRAINING, 5, lambda e: e.message.decision_id == "d-again")
+    events = await platform.heard(topics.TRAINING, 5, lambda e: getattr(e.message, "decision_id", "") == "d-again")
     assert {e.correlation_id for e in events} == {"chain-d-again"}
     assert version.lineage.causation_id == events[3].id
     models = await platform.heard(topics.MODELS, 1, lambda e: getattr(e.message, "decision_id", "") == "d-again")

@@ -1,5 +1,7 @@
 """What is refused before a job is queued, and how jobs are asked for."""
 
+from typing import Any
+
 import pytest
 from google.protobuf.struct_pb2 import Struct
 from perennial.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PerennialError, PermissionDenied
@@ -30,7 +32,7 @@ SET = "f" * 64
         ({"parameters": {"learning_rate": "fast"}}, "is not a number"),
     ],
 )
-async def test_a_wrong_recipe_is_refused_with_what_would_be_right(platform: Platform, change: dict, words: str) -> None:
+async def test_a_wrong_recipe_is_refused_with_what_would_be_right(platform: Platform, change: dict[str, Any], words: str) -> None:
     """TRN-07: the request is validated before anything is queued, and the answer says what there is."""
     digest = await built(platform, rows.frame())
     made = recipe(change.get("model", "refused"), **{k: v for k, v in change.items() if k != "model"})
@@ -112,7 +114,8 @@ async def test_a_viewer_may_look_and_not_submit(platform: Platform) -> None:
     """Roles come from the proto's access option."""
     from perennial.runtime.tokens import ServiceKey, audience_of
 
-    token = ServiceKey(platform.config.secret("service_key", "service-key")).token("monitor", audience=audience_of(platform.config))
+    key = ServiceKey(platform.config.secret("service_key", "service-key"))
+    token = key.token("monitor", audience=audience_of(platform.config))
     await platform.call("trainer", "ListAlgorithms", pb.ListAlgorithmsRequest(), token=token)
     with pytest.raises(PermissionDenied):
         await platform.call("trainer", "SubmitTraining", pb.SubmitTrainingRequest(recipe=recipe("no")), token=token)
@@ -122,7 +125,8 @@ def test_an_algorithm_without_its_library_says_what_to_install(monkeypatch: pyte
     """FAILED_PRECONDITION names the extra."""
     from services.trainer import algorithms
 
-    monkeypatch.setattr(algorithms.LightGbm, "needs", (("no_such_library", "perennial-mlops[trainer] (lightgbm)"),))
+    needs = (("no_such_library", "perennial-mlops[trainer] (lightgbm)"),)
+    monkeypatch.setattr(type(algorithms.ALGORITHMS["lightgbm"]), "needs", needs)
     with pytest.raises(FailedPrecondition, match=r"install perennial-mlops\[trainer\]"):
         algorithms.named("lightgbm")
 
@@ -134,6 +138,6 @@ def test_hyperparameters_come_back_with_their_types() -> None:
     given = Struct()
     given.update({"rounds": 7, "learning_rate": 1})
     read = wire.recipe_from(pb.Recipe(model="m", task=common_pb2.TASK_REGRESSION, hyperparameters=given)).hyperparameters
-    checked = algorithms.LightGbm.checked(read)
+    checked = algorithms.ALGORITHMS["lightgbm"].checked(read)
     assert (checked["rounds"], type(checked["rounds"])) == (7, int)
     assert (checked["learning_rate"], type(checked["learning_rate"])) == (1.0, float)

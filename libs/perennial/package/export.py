@@ -63,8 +63,10 @@ def package_model(
 
 def signature_of(rows: Table, task: Task, classes: tuple[str, ...] = ()) -> Signature:
     """The signature of rows like these: a column accepts nulls if it holds any."""
-    nulls = np.isnan(rows.numbers).any(axis=0) if rows.number_names else np.empty(0, dtype=bool)
-    columns = [Column(name, ColumnType.NUMBER, bool(null)) for name, null in zip(rows.number_names, nulls, strict=True)]
+    columns = [
+        Column(name, ColumnType.NUMBER, bool(np.isnan(rows.numbers[:, place]).any()))
+        for place, name in enumerate(rows.number_names)
+    ]
     columns += [Column(name, ColumnType.TEXT, bool((text.codes < 0).any())) for name, text in rows.texts.items()]
     return Signature.of(columns, task, classes)
 
@@ -99,7 +101,7 @@ def _trees(model: Any, classes: int) -> Any:
 
     kind = type(model).__name__
     if kind in {"LGBMRegressor", "LGBMClassifier"} and _is_plain(model):
-        return trees.of_lightgbm(model.booster_, classes if classes > 2 else 1)  # noqa: PLR2004
+        return trees.of_lightgbm(model.booster_, classes if classes > 2 else 1)
     if kind == "HistGradientBoostingRegressor" and model.loss in {"squared_error", "absolute_error", "quantile"}:
         return trees.of_histogram_boosting(model._predictors, model._baseline_prediction)  # noqa: SLF001 no public access
     if kind == "HistGradientBoostingClassifier":
@@ -121,7 +123,7 @@ def _native(model: Any, rows: Table, signature: Signature) -> NDArray[np.float64
     numbers = rows.numbers.astype(np.float32)
     inputs: Any = numbers
     if signature.text_names:
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped] # only with a model that takes a DataFrame
 
         columns: dict[str, Any] = {name: numbers[:, i] for i, name in enumerate(signature.number_names)}
         columns |= {name: rows.texts[name].decoded() for name in signature.text_names}

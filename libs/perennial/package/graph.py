@@ -67,7 +67,7 @@ class GraphBuilder:
 
     def probabilities_of(self, margins: str, classes: int) -> str:
         """The output ``probabilities`` from margins: N x 1 through the logistic function for two classes, else softmax."""
-        if classes > 2:  # noqa: PLR2004 two classes need one margin
+        if classes > 2:
             return self.add("Softmax", margins, axis=1, output=PROBABILITIES)
         positive = self.add("Sigmoid", margins)
         negative = self.add("Sigmoid", self.add("Neg", margins))

@@ -43,7 +43,7 @@ def checked_name(name: str) -> str:
 
 
 def artifact_digest(files: Iterable[FileEntry]) -> str:
-    """sha256 over ``<name> <sha256>\\n`` of every file (manifest.json included), sorted by name; names the artifact."""
+    """sha256 over the lines ``<name> <sha256>`` of every file (manifest.json included), sorted by name; names the artifact."""
     lines = sorted(f"{checked_name(f.name)} {f.sha256}\n" for f in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -76,7 +76,7 @@ class Signature:
 
     @classmethod
     def of(cls, columns: Iterable[Column], task: Task = Task.REGRESSION, classes: Iterable[str] = ()) -> Signature:
-        """The signature; InvalidArgument when it is not one: no column, a name twice or empty, classes that do not fit the task."""
+        """The signature; InvalidArgument when it is none: no column, a name twice or empty, classes that do not fit the task."""
         signature = cls(tuple(columns), task, tuple(classes))
         names = [column.name for column in signature.columns]
         if not names or not all(names):
@@ -163,9 +163,9 @@ class Signature:
         known = {c.name for c in self.columns}
         given = set(table.names)
         if missing := [c.name for c in self.columns if c.name not in given]:
-            raise InvalidArgument(f"column {', '.join(map(repr, missing))} is missing; the signature has {', '.join(sorted(known))}")
+            raise InvalidArgument(f"column {_listed(missing)} is missing; the signature has {', '.join(sorted(known))}")
         if unknown := sorted(given - known):
-            raise InvalidArgument(f"column {', '.join(map(repr, unknown))} is unknown; the signature has {', '.join(sorted(known))}")
+            raise InvalidArgument(f"column {_listed(unknown)} is unknown; the signature has {', '.join(sorted(known))}")
         numbers = np.empty((table.rows, len(self.number_names)), dtype=table.numbers.dtype)
         places = {name: place for place, name in enumerate(table.number_names)}
         for place, name in enumerate(self.number_names):
@@ -195,7 +195,8 @@ class Signature:
         """The signature of a canonical form; InvalidArgument when it is none."""
         try:
             columns = [
-                Column(str(c["name"]), ColumnType(c["type"]), bool(c["nullable"]), Pii(c.get("pii", "none"))) for c in data["columns"]
+                Column(str(c["name"]), ColumnType(c["type"]), bool(c["nullable"]), Pii(c.get("pii", "none")))
+                for c in data["columns"]
             ]
             return cls.of(columns, Task(data["task"]), [str(name) for name in data.get("classes", [])])
         except (KeyError, TypeError, ValueError) as error:
@@ -216,6 +217,10 @@ class Signature:
         return signature
 
 
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
 def column_type_from(value: int, name: str = "") -> ColumnType:
     """The column type of the wire's; InvalidArgument when none is given."""
     for kind, number in _TYPES.items():
@@ -232,7 +237,7 @@ def task_from(value: int) -> Task:
     raise InvalidArgument("task must be regression or classification")
 
 
-def task_to(task: Task) -> pb.Task:
+def task_to(task: Task) -> pb.Task.ValueType:
     """The wire's task."""
     return _TASKS[task]
 

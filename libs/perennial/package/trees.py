@@ -37,7 +37,7 @@ class TreeEnsemble:
         return _Tree(self, self.trees - 1, target)
 
     def margins(self, graph: GraphBuilder, features: str) -> str:
-        """The sums, N x targets. The base is added outside: onnxruntime 1.31 loses it for a target no leaf of a row adds to."""
+        """The sums, N x targets; onnxruntime 1.31 loses ``base_values`` where no leaf adds to a target, so Add does it."""
         tree, node, column, mode, value, yes, no, missing = zip(*self._nodes, strict=True)
         leaf_tree, leaf_node, leaf_target, weight = zip(*self._leaves, strict=True)
         sums = graph.add(
@@ -46,7 +46,7 @@ class TreeEnsemble:
             nodes_truenodeids=yes, nodes_falsenodeids=no, nodes_missing_value_tracks_true=missing,
             target_treeids=leaf_tree, target_nodeids=leaf_node, target_ids=leaf_target, target_weights=_floats(weight),
         )  # fmt: skip
-        return graph.add("Add", sums, graph.floats([self.base]))
+        return graph.add("Add", sums, graph.floats(np.array([self.base])))
 
 
 def class_margins(graph: GraphBuilder, margins: str, present: list[int], classes: int) -> str:
@@ -54,9 +54,9 @@ def class_margins(graph: GraphBuilder, margins: str, present: list[int], classes
 
     Two classes have one margin, for the second of them; more have one each.
     """
-    if classes <= 2 or len(present) == classes:  # noqa: PLR2004 see above
+    if classes <= 2 or len(present) == classes:
         return margins
-    binary = len(present) == 2  # noqa: PLR2004
+    binary = len(present) == 2
     base = np.full((1, classes), NO_CHANCE)
     base[0, present] = 0.0
     places = np.zeros((1 if binary else len(present), classes))
@@ -133,9 +133,8 @@ def _histogram_tree(tree: _Tree, nodes: NDArray[Any]) -> None:
         if node["is_categorical"]:
             raise InvalidArgument("HistGradientBoosting: categorical splits cannot be exported; use numbers")
         children = (int(node["left"]), int(node["right"]))
-        tree.branch(
-            number, int(node["feature_idx"]), float(node["num_threshold"]), children, missing_left=bool(node["missing_go_to_left"])
-        )
+        column, threshold = int(node["feature_idx"]), float(node["num_threshold"])
+        tree.branch(number, column, threshold, children, missing_left=bool(node["missing_go_to_left"]))
 
 
 def _floats(values: Iterable[float]) -> list[float]:

@@ -1,6 +1,7 @@
 """The algorithms of this trainer: one file each, and this table."""
 
 from perennial.errors import FailedPrecondition, InvalidArgument
+
 from services.trainer.algorithms.base import Algorithm, Fitted, Hyperparameter, Problem
 from services.trainer.algorithms.hist_gradient_boosting import HistGradientBoosting
 from services.trainer.algorithms.lightgbm import LightGbm

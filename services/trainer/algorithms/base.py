@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.errors import InvalidArgument
 from perennial.frames import Table
 from perennial.package import Signature, Task

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from perennial.frames import Table
 from perennial.package.graph import GraphBuilder
 from perennial.package.predictor import NUMBERS, PROBABILITIES
 from perennial.package.signature import Signature
+
 from services.trainer.algorithms.base import Fitted, Floats
 
 
@@ -36,7 +36,7 @@ class Constant(Fitted):
             count = graph.add("Cast", graph.add("IsNaN", first), to=1)
         else:
             count = graph.text_code(0, {"": 0.0}, default=0.0)
-        zeros = graph.add("Mul", count, graph.floats([[0.0]]))
+        zeros = graph.add("Mul", count, graph.floats(np.zeros((1, 1))))
         graph.add("Add", zeros, graph.constant(known), output=PROBABILITIES)
         if self.signature.number_names and self.signature.text_names:
             graph.text_column(0)  # every input of the signature is an input of the graph

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.frames import Table
 from perennial.package import trees
 from perennial.package.graph import GraphBuilder
 from perennial.package.predictor import PREDICTION
+
 from services.trainer.algorithms.base import Algorithm, Fitted, Floats, Hyperparameter, Labels, Problem, shares, widened
 from services.trainer.algorithms.constant import Constant
 from services.trainer.algorithms.ordinal import OrdinalEncoding

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-
 from perennial.frames import Table
 from perennial.package import Task, trees
 from perennial.package.graph import GraphBuilder
 from perennial.package.predictor import PREDICTION
+
 from services.trainer.algorithms.base import Algorithm, Fitted, Floats, Hyperparameter, Labels, Problem, shares
 from services.trainer.algorithms.ordinal import OrdinalEncoding
 

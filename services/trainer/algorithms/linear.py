@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-
 from perennial.frames import Table
 from perennial.package.graph import ML, GraphBuilder
 from perennial.package.predictor import NUMBERS, PREDICTION
 from perennial.package.signature import Signature
 from perennial.package.trees import NO_CHANCE
+
 from services.trainer.algorithms.base import (
     Algorithm,
     Fitted,

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 from perennial.frames import Table, Text
 from perennial.package.graph import GraphBuilder
 from perennial.package.predictor import NUMBERS
 from perennial.package.signature import Signature
+
 from services.trainer.algorithms.base import Floats
 
 

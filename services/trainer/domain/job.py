@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from perennial.errors import Aborted, FailedPrecondition
+
 from services.trainer.domain.recipe import Data, Recipe
 
 
@@ -40,7 +41,10 @@ class Author:
 
 @dataclass(frozen=True)
 class Job:
-    """One training job. ``token`` grows with every worker that takes it; ``registration`` is what it is about to register."""
+    """One training job. ``token`` grows with every worker that takes it; ``registration`` is what it is about to register.
+
+    ``attempts`` counts the workers that took it, ``deaths`` those that died over it.
+    """
 
     id: str
     data: Data
@@ -58,6 +62,7 @@ class Job:
     progress: float = 0.0
     step: str = ""
     attempts: int = 0
+    deaths: int = 0
     token: int = 0
     correlation_id: str = ""
     causation_id: str = ""
@@ -75,17 +80,26 @@ class Job:
         return self.state in ENDED
 
     def held_with(self, token: int) -> Job:
-        """This job, if ``token`` is of the worker that has it now; Aborted otherwise."""
+        """The job, if ``token`` is of the worker that has it now; Aborted otherwise."""
         if self.token != token or self.state not in WORKED_ON:
             raise Aborted(f"job {self.id} is {self.state} and no longer this worker's")
         return self
+
+    def taken(self, at: datetime, *, deaths: int) -> Job:
+        """A worker has it. If the one before died over it, and ``deaths`` have by now, it fails instead."""
+        died = self.deaths + (self.state in WORKED_ON)
+        if died >= deaths and self.registration is None:
+            reason = f"{died} workers died over it, the last one at: {self.step or 'taking it'}"
+            return replace(self, deaths=died).failed(reason, at)
+        return replace(self, state=JobState.LEASED, attempts=self.attempts + 1, deaths=died)
 
     def running(self, recipe: Recipe, parent: str, at: datetime) -> Job:
         """It trains by this recipe."""
         step = "training"
         return replace(
-            self, state=JobState.RUNNING, recipe=recipe, model=recipe.model, parent=parent, step=step, started_at=self.started_at or at
-        )
+            self, state=JobState.RUNNING, recipe=recipe, model=recipe.model, parent=parent, step=step,
+            started_at=self.started_at or at,
+        )  # fmt: skip
 
     def registering(self, registration: Mapping[str, Any], metrics: Mapping[str, float], data_digest: str) -> Job:
         """Its package is stored and about to be registered."""
@@ -108,10 +122,9 @@ class Job:
         """It cannot be done."""
         return replace(self, state=JobState.FAILED, reason=reason, step="", ended_at=at)
 
-    def requeued(self, reason: str) -> Job:
-        """Something it needs is not there now; it will be tried again."""
-        state = JobState.QUEUED
-        return replace(self, state=state, reason="", step=f"waits: {reason}"[:300])
+    def requeued(self, reason: str, *, died: bool = False) -> Job:
+        """It will be tried again: something it needs is not there now, or its process died."""
+        return replace(self, state=JobState.QUEUED, deaths=self.deaths + died, step=f"waits: {reason}"[:300])
 
     def cancelled(self, reason: str, at: datetime) -> Job:
         """Somebody ended it; FailedPrecondition when it has ended already."""

@@ -65,7 +65,7 @@ def judged(
     difference = np.bincount(block_of_row, new - parent) / size
     level = np.bincount(block_of_row, parent) / size
     share_before = np.bincount(block_of_row, before_change.astype(float)) / size
-    weight = size * np.where(share_before > 0.5, WEIGHT_BEFORE_CHANGE, 1.0)  # noqa: PLR2004 most of its rows
+    weight = size * np.where(share_before > 0.5, WEIGHT_BEFORE_CHANGE, 1.0)
     weight = weight / weight.sum()
     mean, parent_mean = float(weight @ difference), float(weight @ level)
     count = len(size)

@@ -26,7 +26,7 @@ class Recipe:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def checked(self) -> Recipe:
-        """This recipe, if its names can be right; InvalidArgument otherwise."""
+        """The recipe, if its names can be right; InvalidArgument otherwise."""
         if not _MODEL.fullmatch(self.model):
             raise InvalidArgument(f"model {self.model!r}: a name is lower-case letters, digits, dash and underscore")
         if not self.target:
@@ -38,7 +38,7 @@ class Recipe:
         return self
 
     def fitted_to(self, inputs: tuple[str, ...], labels: tuple[str, ...]) -> Recipe:
-        """The recipe for data with these columns: no columns given means every input, by name. InvalidArgument when one is missing."""
+        """The recipe for data with these columns: none given means every input, by name. InvalidArgument when one is missing."""
         if self.target not in labels:
             raise InvalidArgument(f"the data has no label column {self.target!r}; it has {', '.join(labels) or 'none'}")
         if missing := [name for name in self.columns if name not in inputs]:
@@ -97,7 +97,7 @@ class Data:
     log: LogRows | None = None
 
     def checked(self) -> Data:
-        """This source, if it is one; InvalidArgument otherwise."""
+        """The source, if it is one; InvalidArgument otherwise."""
         if self.log is not None:
             self.log.checked()
         elif not re.fullmatch(r"[0-9a-f]{64}", self.training_set):

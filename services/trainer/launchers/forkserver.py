@@ -18,7 +18,7 @@ from typing import Any
 from perennial.errors import PerennialError
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "NUMEXPR_NUM_THREADS")
-_PRELOADED = "services.trainer.work.preload"
+_PRELOADED = "services.trainer.agent.work.preload"
 _PR_SET_PDEATHSIG = 1
 CONTEXT = multiprocessing.get_context("forkserver")
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-
 from perennial.errors import NotFound
 from perennial.package import ModelPackage
 from perennial.runtime.service import Runtime
 from perennial.v1 import common_pb2, registry_pb2
-from services.trainer import events, wire
+
+from services.trainer import wire
 from services.trainer.domain.job import Job
 
 Decide = Callable[[Job], Job]
+_Part = registry_pb2.RegisterModelVersionRequest
 _CHUNK = 1 << 20
 _DEADLINE_S = 60.0
 
@@ -41,7 +42,7 @@ class Registrar:
 
     async def registered(self, job: Job) -> str:
         """The version's number, the same one however often it is asked for."""
-        header = json_format.ParseDict(job.registration, registry_pb2.RegisterHeader())
+        header = json_format.ParseDict(dict(job.registration or {}), registry_pb2.RegisterHeader())
         contents = [await self._objects.get(_key(job, entry.name)) for entry in header.files]
         answer = await self._registry.RegisterModelVersion(_parts(header, contents), timeout=_DEADLINE_S)
         number: str = answer.model_version.version
@@ -49,7 +50,7 @@ class Registrar:
 
     async def forgotten(self, job: Job) -> None:
         """Remove what was kept for the registration; the registry has its own."""
-        header = json_format.ParseDict(job.registration or {}, registry_pb2.RegisterHeader())
+        header = json_format.ParseDict(dict(job.registration or {}), registry_pb2.RegisterHeader())
         for entry in header.files:
             try:
                 await self._objects.delete(_key(job, entry.name))
@@ -73,14 +74,14 @@ def _header(job: Job, package: ModelPackage) -> registry_pb2.RegisterHeader:
         lineage=registry_pb2.Lineage(
             job_id=job.id, training_set=manifest.training_set, parent=job.parent, decision_id=job.decision_id,
             deployment=job.deployment, code_version=manifest.code_version, correlation_id=job.correlation_id,
-            causation_id=events.event_id(job.id, job.changes + 1),  # the event that says: registering
+            causation_id=wire.event_id(job.id, job.changes + 1),  # the event that says: registering
         ),
         request_id=job.id, first_alias=job.first_alias,
     )  # fmt: skip
 
 
-async def _parts(header: registry_pb2.RegisterHeader, contents: list[bytes]) -> AsyncIterator[registry_pb2.RegisterModelVersionRequest]:
-    yield registry_pb2.RegisterModelVersionRequest(header=header)
+async def _parts(header: registry_pb2.RegisterHeader, contents: list[bytes]) -> AsyncIterator[_Part]:
+    yield _Part(header=header)
     for data in contents:
         for start in range(0, len(data), _CHUNK):
-            yield registry_pb2.RegisterModelVersionRequest(chunk=data[start : start + _CHUNK])
+            yield _Part(chunk=data[start : start + _CHUNK])

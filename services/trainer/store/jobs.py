@@ -11,7 +11,8 @@ from typing import Any
 
 from perennial.errors import InvalidArgument, NotFound
 from perennial.runtime.postgres import Postgres, Transaction
-from services.trainer import events
+
+from services.trainer import wire
 from services.trainer.domain.job import ENDED, Author, Job, JobState
 from services.trainer.domain.recipe import Data, Recipe
 
@@ -75,17 +76,14 @@ class Jobs:
         more = rows[size - 1]["n"] if len(rows) > size else None
         return [_job(row) for row in rows[:size]], more
 
-    async def claim(self, lease_s: float, attempts: int, now: datetime) -> Job | None:
-        """Take the oldest job that waits or whose worker is silent; one that was taken too often fails instead."""
+    async def claim(self, lease_s: float, deaths: int, now: datetime) -> Job | None:
+        """Take the oldest job that waits or whose worker is silent; one that too many workers died over fails instead."""
         async with self._postgres.transaction() as transaction:
             row = await transaction.fetchrow(_CLAIM, lease_s)
             if row is None:
                 return None
             job = _job(row)
-            if job.attempts >= attempts and job.registration is None:
-                reason = f"its worker died {job.attempts} times; last step: {job.step or 'none'}"
-                return await self._written(transaction, job, job.failed(reason, now))
-            return await self._written(transaction, job, replace(job, state=JobState.LEASED, attempts=job.attempts + 1))
+            return await self._written(transaction, job, job.taken(now, deaths=deaths))
 
     async def change(self, key: str, decide: Callable[[Job], Job], *, delay_s: float | None = None) -> Job:
         """Lock the job, decide its next state, write it. ``delay_s``: not taken before."""
@@ -133,7 +131,7 @@ class Jobs:
     async def _announced(self, transaction: Transaction, job: Job) -> Job:
         """Publish the job's new state, caused by its state before."""
         job = replace(job, changes=job.changes + 1)
-        event = events.state_changed(job)
+        event = wire.state_changed(job)
         chained = replace(job, causation_id=event.id, correlation_id=job.correlation_id or event.id)
         await transaction.execute("update jobs set body = $2, changes = $3 where id = $1", job.id, _body_of(chained), job.changes)
         await transaction.publish(event)
@@ -162,18 +160,19 @@ def _body_of(job: Job) -> dict[str, Any]:
         "recipe": job.recipe.to_json() if job.recipe else None,
         "data": job.data.to_json(),
         "metrics": dict(job.metrics),
+        "deaths": job.deaths,
         "author": {"name": job.author.name, "kind": job.author.kind, "roles": list(job.author.roles)},
     }
 
 
 def _job(row: Any) -> Job:
     body = row["body"]
-    times = {name: datetime.fromisoformat(body[name]) if body[name] else None for name in _BODY_TIMES}
+    times: dict[str, Any] = {name: datetime.fromisoformat(body[name]) if body[name] else None for name in _BODY_TIMES}
     author = body["author"]
     return Job(
         id=row["id"], state=JobState(row["state"]), model=row["model"], decision_id=row["decision_id"] or "",
         recipe=Recipe.from_json(body["recipe"]) if body["recipe"] else None, data=Data.from_json(body["data"]),
-        author=Author(author["name"], author["kind"], tuple(author["roles"])), metrics=body["metrics"],
+        author=Author(author["name"], author["kind"], tuple(author["roles"])), metrics=body["metrics"], deaths=body["deaths"],
         registration=row["registration"], progress=row["progress"], step=row["step"], attempts=row["attempts"],
         token=row["token"], changes=row["changes"], **{name: body[name] for name in _BODY}, **times,
     )  # fmt: skip

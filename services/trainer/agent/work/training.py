@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.errors import FailedPrecondition, InvalidArgument
 from perennial.frames import Table
 from perennial.package import (
@@ -28,12 +27,13 @@ from perennial.package import (
     load,
 )
 from perennial.package.replay import replayed
+
+from services.trainer.agent.work import reference, rows
+from services.trainer.agent.work.rows import TrainingRows
+from services.trainer.agent.work.spec import Result, Spec
 from services.trainer.algorithms import Algorithm, Fitted, Problem, named
 from services.trainer.domain.blocks import Blocks, blocks_of, folds_that_fit
 from services.trainer.domain.judgement import Judgement, judged
-from services.trainer.work import reference, rows
-from services.trainer.work.rows import TrainingRows
-from services.trainer.work.spec import Result, Spec
 
 LEAST_ROWS = 20
 Progress = Callable[[float, str], None]
@@ -114,7 +114,7 @@ def _first_signature(spec: Spec) -> Signature:
 
 def _with_classes(signature: Signature, found: TrainingRows) -> Signature:
     classes = tuple(sorted(set(found.truths)))
-    if len(classes) < 2:  # noqa: PLR2004 a choice needs two
+    if len(classes) < 2:
         raise FailedPrecondition(f"every row is of the class {classes[0]!r}; a classification needs at least two")
     return replace(signature, classes=classes)
 
@@ -177,8 +177,8 @@ def _judgement(learning: _Learning, apart: OutOfSample) -> Judgement:
 def losses(labels: NDArray[Any], outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Loss a row: absolute error, or minus the log of the true class's probability."""
     if outputs.shape[1] == 1:
-        return np.abs(outputs[:, 0] - labels)
-    return -np.log(np.maximum(outputs[np.arange(len(labels)), labels], 1e-15))
+        return np.asarray(np.abs(outputs[:, 0] - labels))
+    return np.asarray(-np.log(np.maximum(outputs[np.arange(len(labels)), labels], 1e-15)))
 
 
 def _packaged(learning: _Learning, fitted: Fitted, apart: OutOfSample, verdict: Judgement, digest: str) -> ModelPackage:
@@ -209,9 +209,9 @@ def fresh_rows(table: Table, seed: int, count: int = 1000) -> Table:
     pick = random.integers(0, table.rows, size=(count, len(table.number_names)))
     numbers = np.take_along_axis(table.numbers, pick, axis=0) if table.number_names else table.numbers[:0].repeat(count, axis=0)
     if table.number_names:
-        numbers = np.where(random.random(numbers.shape) < 0.05, np.nan, numbers).astype(table.numbers.dtype)  # noqa: PLR2004
+        numbers = np.where(random.random(numbers.shape) < 0.05, np.nan, numbers).astype(table.numbers.dtype)
     texts = {}
     for name, text in table.texts.items():
         codes = text.codes[random.integers(0, table.rows, size=count)]
-        texts[name] = replace(text, codes=np.where(random.random(count) < 0.05, -1, codes).astype(np.int32))  # noqa: PLR2004
+        texts[name] = replace(text, codes=np.where(random.random(count) < 0.05, -1, codes).astype(np.int32))
     return Table(count, table.number_names, numbers, texts)

@@ -3,14 +3,14 @@
 import lightgbm
 import onnx
 import onnxruntime
-import polars
-import sklearn.ensemble
-import sklearn.linear_model
-
 import perennial.stats.classification
 import perennial.stats.errors
 import perennial.stats.losses
 import perennial.stats.profile
-import services.trainer.work.training
+import polars as pl
+import sklearn.ensemble
+import sklearn.linear_model
 
-LOADED = (lightgbm, onnx, onnxruntime, polars, sklearn, perennial.stats, services.trainer.work.training)
+import services.trainer.agent.work.training
+
+LOADED = (lightgbm, onnx, onnxruntime, pl, sklearn, perennial.stats, services.trainer.agent.work.training)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.frames import Table, Text
 from perennial.package import Signature, Task
+
+from services.trainer.agent.work.rows import TrainingRows
 from services.trainer.domain.blocks import spread_places
-from services.trainer.work.rows import TrainingRows
 
 BACKGROUND_ROWS = 200
 
@@ -71,7 +71,8 @@ def background_bytes(table: Table) -> bytes:
 
     few = table.take(spread_places(table.rows, BACKGROUND_ROWS))
     data = {name: few.column(name).astype(np.float64) for name in few.number_names}
-    frame = pl.DataFrame({**data, **{name: pl.Series(text.decoded().tolist(), dtype=pl.String) for name, text in few.texts.items()}})
+    texts = {name: pl.Series(text.decoded().tolist(), dtype=pl.String) for name, text in few.texts.items()}
+    frame = pl.DataFrame({**data, **texts})
     target = io.BytesIO()
     frame.write_parquet(target, compression="zstd", statistics=False)
     return target.getvalue()

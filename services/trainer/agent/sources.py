@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import DataLoss, InvalidArgument, NotFound
-from perennial.package import MANIFEST, artifact_digest, FileEntry, Manifest, ModelPackage
+from perennial.package import MANIFEST, FileEntry, Manifest, ModelPackage, artifact_digest
 from perennial.runtime.service import Runtime
 from perennial.v1 import feature_pb2, registry_pb2
+
+from services.trainer.agent.work.spec import LogFiles, TrainingSetFile
 from services.trainer.domain.job import Job
 from services.trainer.domain.recipe import Data, LogRows, Recipe
-from services.trainer.work.spec import LogFiles, TrainingSetFile
 
 _AT_ONCE = 4
 
@@ -28,7 +29,7 @@ class Sources:
         self._objects = runtime.objects
         self._peers = runtime.peers
 
-    async def columns(self, data: Data, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    async def columns(self, data: Data) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Input and label columns of the data; NotFound when it does not exist."""
         digest = data.log.first_training_set if data.log else data.training_set
         if data.log is not None:

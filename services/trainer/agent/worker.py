@@ -15,16 +15,17 @@ from pathlib import Path
 from perennial.errors import Aborted, FailedPrecondition, PerennialError, Unavailable
 from perennial.runtime import crash
 from perennial.runtime.service import Runtime
-from services.trainer import child, registering
+
+from services.trainer.agent import registering
+from services.trainer.agent.sources import Sources, recipe_of, tagged
+from services.trainer.agent.work import training
+from services.trainer.agent.work.spec import Result, Spec, TrainingSetFile
 from services.trainer.algorithms import named
 from services.trainer.config import TrainerConfig
 from services.trainer.domain.job import Job
 from services.trainer.domain.recipe import Recipe
-from services.trainer.sources import Sources, recipe_of, tagged
-from services.trainer.store import Jobs
-from services.trainer.watch import LOOK_AGAIN_S, Watch
-from services.trainer.work import training
-from services.trainer.work.spec import Result, Spec, TrainingSetFile
+from services.trainer.launchers import child
+from services.trainer.store import LOOK_AGAIN_S, Jobs, Watch
 
 _PASSING = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"}
 _BEATS = 4
@@ -46,7 +47,7 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            job = await self._jobs.claim(self._config.lease_s, self._config.attempts, self._clock.now())
+            job = await self._jobs.claim(self._config.lease_s, self._config.deaths, self._clock.now())
             if job is None:
                 wait = await self._jobs.idle_s()
                 await self._watch.changed(LOOK_AGAIN_S if wait is None else min(max(wait, 0.05), LOOK_AGAIN_S))
@@ -68,16 +69,16 @@ class Worker:
 
     async def _put_down(self, job: Job, error: PerennialError) -> None:
         """Try again later what needs something that is not there now; everything else has failed."""
-        again = error.status in _PASSING or isinstance(error, child.ChildDied)
+        died = isinstance(error, child.ChildDied)
         try:
-            if again and job.attempts < self._config.attempts:
-                await self._change(job, lambda j: j.requeued(error.message), delay_s=self._config.retry_s * job.attempts)
+            if error.status in _PASSING or (died and job.deaths + 1 < self._config.deaths):
+                await self._change(job, lambda j: j.requeued(error.message, died=died), delay_s=self._config.retry_s)
             else:
                 await self._change(job, lambda j: j.failed(error.message, self._clock.now()))
         except Aborted:
             return  # cancelled, or another worker has it
 
-    async def _change(self, job: Job, decide: "registering.Decide", *, delay_s: float | None = None) -> Job:
+    async def _change(self, job: Job, decide: registering.Decide, *, delay_s: float | None = None) -> Job:
         return await self._jobs.change(job.id, lambda j: decide(j.held_with(job.token)), delay_s=delay_s)
 
     async def _done(self, job: Job, held: "_Held") -> None:

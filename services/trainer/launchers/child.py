@@ -6,7 +6,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from perennial.errors import Internal, PerennialError, Unavailable, from_status
-from services.trainer import forkserver
+
+from services.trainer.launchers import forkserver
 
 _JOIN_S = 5.0
 

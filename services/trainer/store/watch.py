@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 from perennial.errors import NotFound
 from perennial.runtime.postgres import Postgres
+
 from services.trainer.domain.job import Job
-from services.trainer.store import DECISION, Jobs
+from services.trainer.store.jobs import DECISION, Jobs
 
 LOOK_AGAIN_S = 3.0
 

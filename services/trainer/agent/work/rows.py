@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.errors import FailedPrecondition, InvalidArgument
 from perennial.frames import Table, Text
 from perennial.package import Column, ColumnType, Signature, Task
-from services.trainer.work.spec import LogFiles, TrainingSetFile
+
+from services.trainer.agent.work.spec import LogFiles, TrainingSetFile
 
 if TYPE_CHECKING:
-    import polars
+    from polars import DataFrame, Expr, Series
 
 LABEL = "label:"
 _ORDER = ("event_time_us", "entity_key", "n")
@@ -59,9 +59,13 @@ def columns_in(file: TrainingSetFile, wanted: Sequence[str]) -> list[Column]:
     import polars as pl
 
     schema = pl.read_parquet_schema(file.path)
-    if missing := [name for name in wanted if name not in schema]:
-        raise InvalidArgument(f"the training set has no column {', '.join(map(repr, missing))}; it has {', '.join(schema)}")
+    _refuse_missing(wanted, list(schema))
     return [Column(name, ColumnType.TEXT if _is_text(schema[name]) else ColumnType.NUMBER) for name in wanted]
+
+
+def _refuse_missing(wanted: Sequence[str], there: Sequence[str]) -> None:
+    if missing := [name for name in wanted if name not in there]:
+        raise InvalidArgument(f"the training set has no column {', '.join(map(repr, missing))}; it has {', '.join(there)}")
 
 
 def of_training_set(file: TrainingSetFile, signature: Signature, target: str) -> TrainingRows:
@@ -82,7 +86,7 @@ def of_log(files: LogFiles, first: TrainingSetFile | None, signature: Signature,
     return _made(pl.concat(parts), signature)
 
 
-def _made(frame: polars.DataFrame, signature: Signature) -> TrainingRows:
+def _made(frame: DataFrame, signature: Signature) -> TrainingRows:
     """The rows in order, those without a truth dropped."""
     import polars as pl
 
@@ -101,20 +105,19 @@ def _made(frame: polars.DataFrame, signature: Signature) -> TrainingRows:
     return TrainingRows(table, truths, frame["event_time_us"].to_numpy(), keys.astype(object))
 
 
-def _text(column: polars.Series) -> Text:
+def _text(column: Series) -> Text:
     values = column.drop_nulls().unique().sort().to_list()
     places = {value: place for place, value in enumerate(values)}
     codes = [places.get(value, -1) for value in column.to_list()]
     return Text(np.array(codes, dtype=np.int32), tuple(values))
 
 
-def _training_set_frame(file: TrainingSetFile, signature: Signature, target: str) -> polars.DataFrame:
+def _training_set_frame(file: TrainingSetFile, signature: Signature, target: str) -> DataFrame:
     import polars as pl
 
     frame = pl.read_parquet(file.path)
     names = [c.name for c in signature.columns]
-    if missing := [name for name in [target, *names] if name not in frame.columns]:
-        raise InvalidArgument(f"the training set has no column {', '.join(map(repr, missing))}; it has {', '.join(frame.columns)}")
+    _refuse_missing([target, *names], frame.columns)
     key = pl.col("entity_key").cast(pl.String) if "entity_key" in frame.columns else pl.lit(None, pl.String)
     return frame.select(
         pl.col("event_time_us").cast(pl.Int64),
@@ -125,7 +128,7 @@ def _training_set_frame(file: TrainingSetFile, signature: Signature, target: str
     )
 
 
-def _logged(files: LogFiles, signature: Signature) -> tuple[polars.DataFrame, int | None]:
+def _logged(files: LogFiles, signature: Signature) -> tuple[DataFrame, int | None]:
     """The window's rows of the log with their truths, and when the log begins."""
     import polars as pl
 
@@ -136,8 +139,8 @@ def _logged(files: LogFiles, signature: Signature) -> tuple[polars.DataFrame, in
         empty = pl.DataFrame(schema={**names, **types, **truth})
         return empty.select([*_ORDER, *types, LABEL]), files.begins_us
     rows = pl.concat([pl.read_parquet(path) for path in files.predictions], how="diagonal_relaxed")
-    begins = rows["event_time_us"].min()
-    begins_us = min(t for t in (begins, files.begins_us) if t is not None)
+    latest = files.window_end_us if files.begins_us is None else files.begins_us
+    begins_us = int(rows["event_time_us"].to_numpy().min(initial=latest))
     rows = rows.filter(pl.col("event_time_us").is_between(files.window_start_us, files.window_end_us, closed="left"))
     rows = _before_cut(rows, files.streams).unique(["stream", "n"], keep="any")
     rows = rows.join(_outcomes(files, signature.task), on=["stream", "n"], how="inner")
@@ -149,11 +152,14 @@ def _logged(files: LogFiles, signature: Signature) -> tuple[polars.DataFrame, in
     return rows.select(*order, *inputs, LABEL), begins_us
 
 
-def _outcomes(files: LogFiles, task: Task) -> polars.DataFrame:
+def _outcomes(files: LogFiles, task: Task) -> DataFrame:
     """One truth a prediction: of those known by the cut, the last revision."""
     import polars as pl
 
-    empty = {"stream": pl.String, "n": pl.Int64, "number": pl.Float64, "label": pl.String, "known_at_us": pl.Int64, "revision": pl.Int32}
+    empty = {
+        "stream": pl.String, "n": pl.Int64, "number": pl.Float64, "label": pl.String, "known_at_us": pl.Int64,
+        "revision": pl.Int32,
+    }  # fmt: skip
     parts = [pl.DataFrame(schema=empty), *(pl.read_parquet(path).select(list(empty)) for path in files.outcomes)]
     found = pl.concat(parts, how="vertical_relaxed").filter(pl.col("known_at_us") <= files.window_end_us)
     found = found.sort(["stream", "n", "revision"]).unique(["stream", "n"], keep="last", maintain_order=True)
@@ -162,17 +168,18 @@ def _outcomes(files: LogFiles, task: Task) -> polars.DataFrame:
     return found.select("stream", "n", truth.alias(LABEL)).filter(pl.col(LABEL).is_not_null())
 
 
-def _before_cut(rows: polars.DataFrame, streams: Mapping[str, int] | None) -> polars.DataFrame:
+def _before_cut(rows: DataFrame, streams: Mapping[str, int] | None) -> DataFrame:
     """Rows at positions that the cut had reached."""
     import polars as pl
 
     if streams is None:
         return rows
-    cut = pl.DataFrame({"stream": list(streams), "next_n": list(streams.values())}, schema={"stream": pl.String, "next_n": pl.Int64})
+    positions = {"stream": list(streams), "next_n": list(streams.values())}
+    cut = pl.DataFrame(positions, schema={"stream": pl.String, "next_n": pl.Int64})
     return rows.join(cut, on="stream", how="inner").filter(pl.col("n") < pl.col("next_n")).drop("next_n")
 
 
-def _typed(column: polars.Expr, of: Column) -> polars.Expr:
+def _typed(column: Expr, of: Column) -> Expr:
     import polars as pl
 
     if of.type is ColumnType.TEXT:
@@ -180,7 +187,7 @@ def _typed(column: polars.Expr, of: Column) -> polars.Expr:
     return column.cast(pl.Float64).fill_null(float("nan")).alias(of.name)
 
 
-def _truth(column: polars.Expr, kind: Any, task: Task) -> polars.Expr:
+def _truth(column: Expr, kind: Any, task: Task) -> Expr:
     """A label column as numbers (NaN means unknown), or as texts of classes."""
     import polars as pl
 
@@ -193,7 +200,7 @@ def _truth(column: polars.Expr, kind: Any, task: Task) -> polars.Expr:
     return _number_as_text(column.cast(pl.Float64).fill_nan(None))
 
 
-def _number_as_text(number: polars.Expr) -> polars.Expr:
+def _number_as_text(number: Expr) -> Expr:
     """1.0 is the class "1"."""
     import polars as pl
 
