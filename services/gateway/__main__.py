@@ -16,7 +16,7 @@ from services.gateway.wire.openapi import document
 async def build(runtime: Runtime) -> None:
     """Put the gateway together."""
     config: GatewayConfig = runtime.config
-    routes, upstream = catalogue.routes(), Upstream(config)
+    routes, upstream = catalogue.routes(), Upstream(config, lambda: runtime.port)
     app = application(Gateway(config, routes, upstream), document(routes), runtime.conditions.now)
     http = HttpServer(app, host=config.host, port=config.http_port, grace_s=config.grace_s)
     for peer in dict.fromkeys(route.peer for route in routes.all if route.peer):

@@ -1,6 +1,6 @@
 """The gateway's settings."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from perennial.runtime.config import ServiceConfig, setting
 
@@ -18,3 +18,8 @@ class GatewayConfig(ServiceConfig):
     deadline_s: float = setting(30.0, gt=0, description="How long a call may take when the caller sets no x-timeout-s")
     longest_deadline_s: float = setting(900.0, gt=0, description="Most that x-timeout-s may ask for; also for streams")
     heartbeat_s: float = setting(15.0, gt=0, description="How often a silent event stream is kept open by a comment")
+
+    def model_post_init(self, context: Any) -> None:
+        """The address of PostgreSQL in the platform's environment is for others."""
+        super().model_post_init(context)
+        object.__setattr__(self, "database_url", None)

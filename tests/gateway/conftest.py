@@ -57,9 +57,7 @@ async def started(home: Path, **settings: object) -> tuple[Process, dict[str, in
 async def stopped(process: Process) -> int:
     """End it in order; its exit status."""
     process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode is not None
-    return process.returncode
+    return await asyncio.wait_for(process.wait(), 20)
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +68,6 @@ async def rest(registry: Registry, home: Path, namespace: str) -> AsyncIterator[
     process, ports = await started(home, **nobody, **own)
     drained = asyncio.create_task(process.stderr.read()) if process.stderr else None
     yield Rest(f"http://127.0.0.1:{ports['HTTP']}", registry, process)
-    process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await stopped(process) == 0
     if drained:
         await drained

@@ -1,11 +1,12 @@
 """A real registry on the development stack, in a namespace of its own, spoken to over gRPC."""
 
 import secrets as randomness
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from perennial.errors import from_status
@@ -64,11 +65,11 @@ def namespace() -> str:
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory, stack: RunningStack) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, stack: RunningStack) -> Path:
     """A folder with the platform's secrets."""
     folder = tmp_path_factory.mktemp("registry")
     secrets.ensure(folder / "secrets")
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +81,10 @@ async def registry(namespace: str, home: Path) -> AsyncIterator[Registry]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{runtime.port}") as channel:
         yield Registry(runtime, channel)
     await runtime.stop()
+    assert config.database_url is not None
+    connection = await asyncpg.connect(config.database_url.get_secret_value())
+    await connection.execute(f'drop schema "{config.schema_name}" cascade')
+    await connection.close()
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ from perennial.v1 import registry_pb2 as pb
 from tests.registry.conftest import Registry
 
 
-async def set_alias(registry: Registry, model: str, version: str, *, by: str = "admin", alias: str = "champion", **more: str) -> pb.Model:
+async def set_alias(
+    registry: Registry, model: str, version: str, *, by: str = "admin", alias: str = "champion", **more: str
+) -> pb.Model:
     """One SetAlias."""
     request = pb.SetAliasRequest(name=model, alias=alias, version=version, **more)
     answer: pb.SetAliasResponse = await registry.call("SetAlias", request, by=by)

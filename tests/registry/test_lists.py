@@ -124,7 +124,7 @@ async def test_two_versions_are_compared(registry: Registry, model: str) -> None
 )
 async def test_what_is_not_there_is_not_found(registry: Registry, method: str, request_: object) -> None:
     """NOT_FOUND says what is missing."""
-    with pytest.raises(NotFound, match="nobody|nothing"):
+    with pytest.raises(NotFound, match=r"nobody|nothing"):
         await registry.call(method, request_)
 
 

@@ -38,22 +38,20 @@ class Gateway:
     async def answer(self, request: Request) -> Response:
         """The response to any request under the API; a failure is a problem document."""
         begin, request_id = perf_counter(), request_id_of(request)
-        route, values, verbs = self._routes.find(request.method, _raw_path(request))
+        try:
+            route, values, verbs = self._routes.find(request.method, _raw_path(request))
+        except PerennialError as error:
+            return _problem(problem_of(error, request_id))
         if route is None:
             return _problem(_no_route(request, verbs, request_id), {"allow": ", ".join(verbs)} if verbs else {})
         stats = CallStats.of(route.path)
         try:
             response = await self._called(request, route, values, request_id)
-        except PerennialError as error:
-            stats.failed(error.status, perf_counter() - begin)
-            return _problem(problem_of(error, request_id))
-        except ClientDisconnect:
-            stats.failed("CANCELLED", perf_counter() - begin)
-            return _problem(Problem("CANCELLED", "the caller went away", request_id))
-        except Exception as error:  # noqa: BLE001 whatever it is, the caller gets a problem document without its text
-            stats.failed("INTERNAL", perf_counter() - begin)
-            _LOG.error("a call failed", method=route.path, request_id=request_id, exc_info=error)
-            return _problem(Problem("INTERNAL", f"internal error (request {request_id})", request_id))
+        except Exception as error:  # noqa: BLE001 whatever it is, the caller gets a problem document
+            problem = _failed(error, route, request_id)
+            stats.failed(problem.code, perf_counter() - begin)
+            await bodies.drained(request)
+            return _problem(problem)
         stats.observe(perf_counter() - begin)
         response.headers[REQUEST_ID] = request_id
         return response
@@ -105,6 +103,16 @@ def application(gateway: Gateway, document: bytes, conditions: Conditions) -> St
     paths = [Path(path, answer, methods=["GET"]) for path, answer in own.items()]
     paths.append(Path("/{path:path}", gateway.answer, methods=_VERBS))
     return Starlette(routes=paths)
+
+
+def _failed(error: Exception, route: Route, request_id: str) -> Problem:
+    """The problem of any failure; what is not meant for callers is logged and kept back."""
+    if isinstance(error, PerennialError):
+        return problem_of(error, request_id)
+    if isinstance(error, ClientDisconnect):
+        return Problem("CANCELLED", "the caller went away", request_id)
+    _LOG.error("a call failed", method=route.path, request_id=request_id, exc_info=error)
+    return Problem("INTERNAL", f"internal error (request {request_id})", request_id)
 
 
 def _raw_path(request: Request) -> str:

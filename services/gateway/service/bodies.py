@@ -1,13 +1,17 @@
 """The bytes of a request's body: whole within a limit, or message by message."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 from perennial.errors import InvalidArgument
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from services.gateway.domain.accept import is_lines
 from services.gateway.wire import messages
+
+_DRAINED_BYTES = 64 * 1024 * 1024
+_DRAINED_S = 10.0
 
 
 async def whole(request: Request, most: int) -> bytes:
@@ -18,6 +22,19 @@ async def whole(request: Request, most: int) -> bytes:
         if len(found) > most:
             raise InvalidArgument(f"the body is larger than {most} bytes; stream it where the call takes a stream")
     return bytes(found)
+
+
+async def drained(request: Request) -> None:
+    """Read and forget what is left of the body, within limits: a sender that is still sending would not see the answer."""
+    left = _DRAINED_BYTES
+    try:
+        async with asyncio.timeout(_DRAINED_S):
+            async for piece in request.stream():
+                left -= len(piece)
+                if left < 0:
+                    return
+    except (TimeoutError, RuntimeError, ClientDisconnect):
+        return  # enough, or nothing is left
 
 
 async def each(request: Request, kind: Any, most: int) -> AsyncIterator[Any]:

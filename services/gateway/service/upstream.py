@@ -3,7 +3,8 @@
 The caller's own token travels on, so the service decides who may do what; the gateway adds nothing of its own.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -25,11 +26,11 @@ _LOCAL_TEXTS = ("failed to connect", "connection", "socket", "recvmsg", "dns res
 class Upstream:
     """Channels to the services, opened at first use."""
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, own_port: Callable[[], int]) -> None:
         self._config = config
+        self._own_port = own_port
+        """The gateway's own gRPC port, known once it listens."""
         self._channels: dict[str, Any] = {}
-        self.own_address = ""
-        """Where the gateway's own gRPC port is, once it listens."""
 
     def peer_of(self, route: Route, request: Message) -> str:
         """The service that answers; NotFound when the request names one that does not exist."""
@@ -40,8 +41,11 @@ class Upstream:
 
     async def single(self, route: Route, peer: str, request: Any, *, metadata: Metadata, timeout_s: float) -> Message:
         """The one answer to a request or, for a client stream, to an iterator of them; failures as perennial.errors."""
-        call = self._call(route, peer)(request, metadata=metadata, timeout=timeout_s)
+        streams = route.method.client_streaming
+        call = self._call(route, peer)(*(() if streams else (request,)), metadata=metadata, timeout=timeout_s)
         try:
+            if streams:
+                await _sent(call, request)
             answer: Message = await call
         except grpc.aio.AioRpcError as error:
             raise failure(error, peer) from None
@@ -91,11 +95,25 @@ class Upstream:
             response_deserializer=answer.FromString,
         )
 
+    def _own_address(self) -> str:
+        host = self._config.host if self._config.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 compared, not bound
+        return f"{host}:{self._own_port()}"
+
     def _channel(self, peer: str) -> Any:
         if peer not in self._channels:
-            address = self.own_address if peer == GATEWAY else getattr(self._config, f"{peer}_address")
+            address = self._own_address() if peer == GATEWAY else getattr(self._config, f"{peer}_address")
             self._channels[peer] = open_channel(address, self._config)
         return self._channels[peer]
+
+
+async def _sent(call: Any, requests: AsyncIterator[Message]) -> None:
+    """Send what comes, until the service has answered; what fails on our side is raised here and not lost in gRPC's task."""
+    try:
+        async for request in requests:
+            await call.write(request)
+        await call.done_writing()
+    except asyncio.InvalidStateError:
+        return  # the answer is there before the end: the call says what it is
 
 
 def failure(error: grpc.aio.AioRpcError, peer: str) -> PerennialError:

@@ -34,6 +34,11 @@ class Header:
         """The explicit number, if one is given; InvalidArgument when it is none."""
         return Number.parsed(self.version) if self.version else None
 
+    @property
+    def artifact_digest(self) -> str:
+        """Names the artifact the files make."""
+        return artifact_digest(self.files)
+
     def check(self, *, most_files: int, most_bytes: int) -> None:
         """InvalidArgument without a manifest, with a name twice, or past the limits."""
         names = [entry.name for entry in self.files]
@@ -71,7 +76,7 @@ class Header:
             number=FIRST,
             recipe=recipe,
             files=self.files,
-            artifact_digest=artifact_digest(self.files),
+            artifact_digest=self.artifact_digest,
             author=author,
             created_at=at,
             metrics=dict(self.metrics) or dict(manifest.metrics),

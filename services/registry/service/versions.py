@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import AsyncIterator
 
-from perennial.clock import Clock
 from perennial.errors import AlreadyExists, InvalidArgument, NotFound
 from perennial.v1 import registry_pb2 as pb
 
@@ -28,7 +27,6 @@ class VersionCalls:
     _models: Models
     _artifacts: Artifacts
     _config: RegistryConfig
-    _clock: Clock
 
     async def RegisterModelVersion(
         self, request_iterator: Requests, context: Context
@@ -56,12 +54,12 @@ class VersionCalls:
             manifest = upload.manifest()
             header.check_manifest(manifest)
             await upload.check_graph()
-            draft = header.draft(manifest, author=author, at=self._clock.now())
-            await self._artifacts.store(wire.artifact_prefix(draft.artifact_digest), upload)
+            await self._artifacts.store(wire.artifact_prefix(header.artifact_digest), upload)
         async with self._models.locked(header.name, create=True) as record:
             again = await self._registered_before(header, author, digest)
             if again is not None:
                 return again
+            draft = header.draft(manifest, author=author, at=record.at)
             base, taken = await record.base_of(draft.lineage.parent)
             fact, *facts = record.model.registered(
                 draft, base=base, taken=taken, wanted=header.wanted, first_alias=header.first_alias

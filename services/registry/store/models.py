@@ -9,7 +9,8 @@ from typing import Any
 from perennial.clock import Clock
 from perennial.errors import InvalidArgument, NotFound
 from perennial.runtime.events import Event
-from perennial.runtime.postgres import Postgres, Queries
+from perennial.runtime.postgres import Postgres
+from perennial.runtime.queries import Queries
 
 from services.registry.domain.facts import AliasPointed, Fact, StageMoved
 from services.registry.domain.model import Model

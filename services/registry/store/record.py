@@ -7,7 +7,8 @@ from typing import Any
 
 from perennial.errors import AlreadyExists, InvalidArgument, NotFound
 from perennial.runtime.events import Event
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 from services.registry.domain.facts import AliasPointed, ApprovalGiven, Fact, Registered, StageMoved
 from services.registry.domain.model import Model
