@@ -160,7 +160,7 @@ def fitting(columns: tuple[str, ...], first: pl.DataFrame) -> Any:
     signature = Signature.of(Column(name, kind, nullable=True) for name, kind in kinds.items())
 
     def fit(rows: Table, truths: NDArray[np.float64]) -> Any:
-        fitted = algorithm.fit(signature.check(rows), truths, Problem(signature, algorithm.checked({}), seed=0, threads=2))
+        fitted = algorithm.fit(signature.check(rows), truths, Problem(signature, algorithm.checked({}), seed=0, threads=1))
         return lambda asked: fitted.predict(signature.check(asked)).reshape(-1)
 
     return fit

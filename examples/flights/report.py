@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from perennial.v1.common_pb2 import ChainEvent
 from perennial.v1.serving_pb2 import ROLLOUT_STATE_PROMOTED, RolloutState
 from rich.console import Console
 from rich.table import Table
@@ -63,9 +65,15 @@ def sentences(found: Results) -> list[str]:
 
 def _chain(found: Results) -> Table:
     table = Table("deployment time", "event", "from", "about", title="One chain, from the decayed block to the promotion")
-    for event in found.chain:
+    for event in told(found.chain):
         table.add_row(f"{event.time.ToDatetime():%Y-%m-%d %H:%M}", event.type, event.source, event.subject)
     return table
+
+
+def told(chain: Sequence[ChainEvent]) -> list[ChainEvent]:
+    """The chain without the hourly comparisons, except the last before something else happened."""
+    following = [*(event.type for event in chain[1:]), ""]
+    return [e for e, after in zip(chain, following, strict=True) if e.type != "VariantsCompared" or after != "VariantsCompared"]
 
 
 def write(found: Results, output: Path) -> None:
@@ -80,7 +88,9 @@ def write(found: Results, output: Path) -> None:
     rollouts = [
         {"rollout": r, "state": RolloutState.Name(r.state).removeprefix("ROLLOUT_STATE_").lower()} for r in found.rollouts
     ]
-    (output / "report.html").write_text(page.render(found=found, sentences=sentences(found), image=image, rollouts=rollouts))
+    (output / "report.html").write_text(
+        page.render(found=found, chain=told(found.chain), sentences=sentences(found), image=image, rollouts=rollouts)
+    )
 
 
 def write_json(found: Results, path: Path) -> None:
