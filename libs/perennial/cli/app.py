@@ -72,7 +72,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def perennial(
-    version: Annotated[  # noqa: ARG001 its callback acts
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:

@@ -31,7 +31,9 @@ def up(
     home: HomeOption = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything answers")] = False,
     only: Annotated[str, typer.Option("--only", help="'stack' for the servers alone, or a comma list of services")] = "",
-    namespace: Annotated[str, typer.Option(envvar="PERENNIAL_NAMESPACE", help="Prefix of topics, schemas, buckets and keys")] = "",
+    namespace: Annotated[
+        str, typer.Option(envvar="PERENNIAL_NAMESPACE", help="Prefix of topics, schemas, buckets and keys")
+    ] = "",
 ) -> None:
     """Start Kafka, PostgreSQL, Valkey, S3 and the services, and keep them running until Ctrl-C.
 
@@ -93,7 +95,7 @@ class _Lines:
     def show(self, state: Any) -> None:
         """Print what changed."""
         for status in state.parts.values():
-            line = f"{status.name:<10} {status.state:<10} {status.address or status.detail}".rstrip()
+            line = f"{status.name:<10} {status.state:<10} {status.detail or status.address}".rstrip()
             if status.state != "waiting" and self._told.get(status.name) != line:
                 self._told[status.name] = line
                 print(line, flush=True)
@@ -117,7 +119,9 @@ def _detached(place: Path, *, only: str, namespace: str) -> None:
     from perennial.local.state import read, supervisor_of
 
     if (pid := supervisor_of(place)) is not None:
-        print(f"a platform is running in {place} already (process {pid}); `perennial down --home {place}` ends it", file=sys.stderr)
+        print(
+            f"a platform is running in {place} already (process {pid}); `perennial down --home {place}` ends it", file=sys.stderr
+        )
         raise typer.Exit(1)
     command = [sys.executable, "-m", "perennial.cli", "up", "--home", str(place), "--only", only, "--namespace", namespace]
     log = place / "logs" / "supervisor.log"

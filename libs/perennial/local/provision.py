@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from perennial.local.home import Home, write_env
-from perennial.local.services import Entry, Ports
+from perennial.local.services import TABLE, Entry, Ports
 from perennial.local.stack import Servers
 
 BUCKET = "ml-models"
@@ -80,7 +80,8 @@ def with_user(url: str, user: str, password: str) -> str:
     """The same database for another user."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{quote(user)}:{quote(password)}@{place}"))
+    who = ":".join(quote(word, safe="") for word in (user, password))
+    return urlunsplit(parts._replace(netloc=f"{who}@{place}"))
 
 
 async def _connected(servers: Servers) -> Any:
@@ -124,19 +125,17 @@ async def _role(connection: Any, home: Home, url: str, schema: str, *, superuser
 
 
 async def _drop_schemas(servers: Servers, namespace: str) -> None:
+    """By exact names: ``a_b_registry`` may be the namespace a-b's or a's."""
     connection = await _connected(servers)
     try:
-        prefix = schema_of("", namespace)
-        rows = await connection.fetch("select nspname from pg_namespace where starts_with(nspname, $1)", prefix)
-        await connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where starts_with(usename, $1)", _role_of(prefix)
-        )
-        for row in rows:
-            await connection.execute(f'drop schema "{row["nspname"]}" cascade')
-        roles = await connection.fetch("select rolname from pg_roles where starts_with(rolname, $1)", _role_of(prefix))
-        for row in roles:
-            await connection.execute(f'drop owned by "{row["rolname"]}"')
-            await connection.execute(f'drop role "{row["rolname"]}"')
+        for entry in TABLE:
+            schema = schema_of(entry.name, namespace)
+            role = _role_of(schema)
+            await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = $1", role)
+            await connection.execute(f'drop schema if exists "{schema}" cascade')
+            if await connection.fetchval("select 1 from pg_roles where rolname = $1", role):
+                await connection.execute(f'drop owned by "{role}"')
+                await connection.execute(f'drop role "{role}"')
     finally:
         await connection.close(timeout=5.0)
 

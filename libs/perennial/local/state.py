@@ -81,6 +81,11 @@ class Lock:
         self._path = home.run / "supervisor.lock"
         self._handle: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether it is ours."""
+        return self._handle is not None
+
     def take(self) -> None:
         """``AlreadyRunning`` names who has it."""
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

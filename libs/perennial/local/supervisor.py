@@ -189,6 +189,8 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Services first, all together; then the servers one after the other, the last started first."""
+        if not self._lock.held:
+            return
         self.state.enter("stopping")
         for keeper in self._keepers:
             keeper.cancel()
