@@ -1,6 +1,7 @@
 """How is what a service stands on opened, when some of it may not be there yet?"""
 
 import asyncio
+import gc
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +85,14 @@ async def serve(runtime: "Runtime", made: Server) -> None:
     if runtime.verifier.keys.load is None:
         runtime.api_keys(lambda: _keys_of_registry(runtime))
     await made.start(postgres)
+    _settle_memory()
+
+
+def _settle_memory() -> None:
+    """What was loaded so far stays: take it out of the garbage collector's rounds, and have fewer of them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def _migrated(postgres: Postgres, folder: Path | None) -> None:

@@ -83,6 +83,7 @@ class Runtime:
         self.peers = Peers(config, self.token)
         self.executor = Executor(config.processes, config.threads)
         self.conditions = Conditions()
+        self._consumers: dict[str, Consumer] = {}
         self._background = Background(self.log)
         self._stop = Stop(self.log)
         self._redis: Redis | None = None
@@ -139,15 +140,19 @@ class Runtime:
 
     def consume(self, topic: Topic, *, group: str, handle: Handle, types: Collection[str] | None = None) -> None:
         """Handle the events of a topic at least once, in order per key; acknowledged after ``handle`` returned."""
-        consumer = Consumer(self.bus, topic, group=group, handle=handle, types=types)
-        name = f"consumer {topic.name} {group}"
-        self.conditions.add(name, lambda: _value(consumer.problem))
+        consumer = self._consumers.get(group)
+        if consumer is None:
+            consumer = self._consumers[group] = Consumer(self.bus, group)
+            self.background(f"consumer {group}", self._consuming(consumer))
+        reading = consumer.add(topic, handle, types)
+        self.conditions.add(f"consumer {group} {topic.name}", lambda: _value(reading.problem))
 
+    def _consuming(self, consumer: Consumer) -> Callable[[], Awaitable[None]]:
         async def consume() -> None:
             await self.topics_there.wait()
             await consumer.run()
 
-        self.background(name, consume)
+        return consume
 
     def background(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run beside the service: started again with back-off when it fails, cancelled first when stopping."""
