@@ -35,10 +35,10 @@ async def build(runtime: Runtime) -> None:
     agent = Agent(config, (PREDICTIONS, OUTCOMES), collector)
     closer.lag, snapshots.written = agent.read_to_end, closer.notify
     handlers = Handlers(postgres, catalog, references, closer)
-    runtime.consume(DEPLOYMENT_STATE, group="monitor-deployments", handle=handlers.on_deployment_state)
-    runtime.consume(TRAINING, group="monitor-training", handle=handlers.on_training, types={"JobStateChanged"})
-    runtime.consume(MODELS, group="monitor-models", handle=handlers.on_models, types={"ModelVersionRegistered"})
-    runtime.consume(DEPLOYMENTS, group="monitor-rollouts", handle=handlers.on_deployments)
+    runtime.consume(DEPLOYMENT_STATE, group="monitor", handle=handlers.on_deployment_state)
+    runtime.consume(TRAINING, group="monitor", handle=handlers.on_training, types={"JobStateChanged"})
+    runtime.consume(MODELS, group="monitor", handle=handlers.on_models, types={"ModelVersionRegistered"})
+    runtime.consume(DEPLOYMENTS, group="monitor", handle=handlers.on_deployments)
     for name, part in (("agent", agent), ("fold", collector), ("closing", closer), ("log", sink)):
         runtime.background(name, part.run)
         runtime.condition(name, part.condition)
