@@ -60,9 +60,9 @@ class NumberColumn:
         found = counts[..., HEAD : HEAD + self.values]
         return found + counts[..., HEAD + self.values :] if self.discrete else found
 
-    def novel(self, counts: Counts) -> int:
-        """Rows with a value that the reference never had (discrete columns only)."""
-        return int(counts[HEAD + self.values :].sum())
+    def novel_inside(self, counts: Counts) -> int:
+        """Rows within the reference's range whose value it never had (discrete columns only)."""
+        return int(counts[HEAD + self.values + self.low : HEAD + self.values + self.high].sum()) if self.discrete else 0
 
     def outside(self, counts: Counts) -> int:
         """Rows outside the reference's range."""

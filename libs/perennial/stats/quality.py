@@ -30,7 +30,7 @@ class QualitySettings:
     min_rows: int = 40
     recent_rows: int = 200
     least_distance: float = 0.2
-    novel: float = 0.5
+    novel: float = 0.3
     unseen: float = 0.2
     missing: float = 0.3
     far: float = 0.5
@@ -115,13 +115,13 @@ def _unit(
     profile: Profile, place: int, column: NumberColumn, counts: Counts, before: Counts | None, rule: QualitySettings
 ) -> QualityChange | None:
     """A conversion explains the pane: its shape differs from the reference more than any of the reference's panes does (or its
-    values are ones that a discrete column never had), and once converted back it differs no more than they usually do."""
+    values lie between those that a discrete column had), and once converted back it differs no more than they usually do."""
     heaped = np.cumsum(column.distribution(counts))
     if heaped[-1] < rule.min_rows:
         return None
     rows = int(heaped[-1])
-    usual, worst = profile.panes.figures[place, :2].tolist() if profile.panes else (0.0, 0.0)
-    novel = column.novel(counts) / rows if column.discrete else 0.0
+    usual, worst = _ordinary(profile, place, rows, rule)
+    novel = column.novel_inside(counts) / rows if column.discrete else 0.0
     gap = distance(column, heaped[:-1] / rows)
     if gap < rule.least_distance or (gap <= worst * 1.1 and novel < rule.novel):
         return None
@@ -135,6 +135,18 @@ def _unit(
     )
     figures = {"before": gap, "after": found.after, "offset": found.offset, "novel": novel, "rows": float(rows)}
     return QualityChange(column.name, "unit_change", found.factor, figures, detail)
+
+
+def _ordinary(profile: Profile, place: int, rows: int, rule: QualitySettings) -> tuple[float, float]:
+    """KS D that pieces of the reference usually show, and at most: single panes, or whole windows where there are rows for it."""
+    if profile.panes is None:
+        return 0.0, 0.0
+    usual, worst = profile.panes.figures[place, :2].tolist()
+    if profile.noise is not None and profile.noise.windows >= 3 and rows >= profile.rows / profile.noise.windows / 2:
+        cluster, sampling = profile.noise.scales["ks"][place].tolist()
+        scale = math.sqrt(cluster + sampling / rows)
+        return min(usual, max(1.5 * scale, rule.least_distance)), min(worst, 4 * scale)
+    return usual, worst
 
 
 def _explains(found: Scaling, usual: float, worst: float, novel: bool) -> bool:
@@ -166,8 +178,8 @@ def _range(
     known = counts[HEAD:].sum()
     if known < rule.min_rows or not len(column.cells):
         return None
-    share = _far(column, counts)
-    if share < rule.far or (before is not None and _far(column, before) >= share / 2):
+    share = _far(column, counts, before)
+    if share < rule.far:
         return None
     place = [c.name for c in profile.inputs.numbers].index(column.name)
     usual = float(np.average(column.cell_values, weights=column.cell_counts))
@@ -177,9 +189,13 @@ def _range(
     return QualityChange(column.name, "range", factor, {"far": share, "mean": mean, "reference_mean": usual}, detail)
 
 
-def _far(column: NumberColumn, counts: Counts) -> float:
+def _far(column: NumberColumn, counts: Counts, before: Counts | None) -> float:
+    """Share of numbers farther from what training and the recent panes hold than training's range is wide."""
     low, high = float(column.cell_values[0]), float(column.cell_values[-1])
     span = (high - low) or abs(high) or 1.0
+    held = np.flatnonzero(column.distribution(before)) if before is not None else np.zeros(0, np.int64)
+    if len(held):
+        low, high = min(low, float(column.positions[held[0]])), max(high, float(column.positions[held[-1]]))
     spread = column.distribution(counts)
     under = int(np.searchsorted(column.edges, low - span, side="right"))
     over = int(np.searchsorted(column.edges, high + span)) + 1
