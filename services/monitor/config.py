@@ -16,7 +16,7 @@ class MonitorConfig(ServiceConfig):
     stream_lease_s: float = setting(60.0, gt=0, description="Silence after which a stream no longer holds a watermark back")
     log_interval_s: float = setting(60.0, gt=0, description="Longest time that rows wait for their file of the prediction log")
     log_rows: int = setting(50_000, ge=1, description="Rows that make a file of the prediction log due at once")
-    tick_s: float = setting(1.0, gt=0, description="How often watermarks that follow the clock are looked at")
+    tick_s: float = setting(2.0, gt=0, description="How often watermarks that follow the clock are looked at")
 
     drift_detection_enabled: bool = setting(True, also=("DRIFT_DETECTION_ENABLED",))
     drift_detection_method: str = setting("ks", also=("DRIFT_DETECTION_METHOD",), description="Drift test of number columns")

@@ -1,5 +1,6 @@
 """A real monitor on the development stack, in a namespace of its own, with a producer that speaks as serving does."""
 
+import os
 import secrets as randomness
 import sys
 from collections.abc import AsyncIterator
@@ -8,7 +9,17 @@ from pathlib import Path
 import asyncpg
 import grpc
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from perennial.runtime.service import Runtime
+from perennial.runtime.bus import Bus
+from perennial.runtime.kafka import connection_settings
+from perennial.runtime.objects import open_objects
+from perennial.testing.platform import Platform
+from perennial.testing.stack import RunningStack
+from perennial.runtime.bus import Bus
+from perennial.runtime.kafka import connection_settings
+from perennial.runtime.objects import open_objects
+from perennial.testing.platform import Platform
 from perennial.testing.stack import RunningStack
 
 from services.monitor.__main__ import MIGRATIONS, build
@@ -16,6 +27,7 @@ from services.monitor.config import MonitorConfig
 
 sys.path.insert(0, str(Path(__file__).parent))  # the world lies beside the tests that live in it
 
+from perennial.topics import TOPICS
 from world import World
 
 
@@ -27,13 +39,39 @@ async def world(stack: RunningStack) -> AsyncIterator[World]:
     runtime = Runtime(config)
     await runtime.start(build, migrations=MIGRATIONS)
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{runtime.port}")
-    made = World(runtime, channel, config.secret("admin_token", "admin-token"))
+    made = World(runtime.bus, runtime.objects, runtime.postgres, channel, config.secret("admin_token", "admin-token"))
     try:
         yield made
     finally:
         await channel.close()
-        await made.close()
         await runtime.stop()
+        await _topics_dropped(config)
         connection = await asyncpg.connect(config.database_url.get_secret_value())
         await connection.execute(f'drop schema "{config.schema_name}" cascade')
         await connection.close()
+
+
+async def _topics_dropped(config: MonitorConfig) -> None:
+    admin = AIOKafkaAdminClient(request_timeout_ms=30_000, **connection_settings(config))
+    await admin.start()
+    try:
+        await admin.delete_topics([config.prefixed(topic.name) for topic in TOPICS])
+    finally:
+        await admin.close()
+
+
+@pytest.fixture(scope="module")
+async def outside(platform: Platform) -> AsyncIterator[World]:
+    """The world around a monitor that runs as a process of its own and may be killed."""
+    before = os.environ.get("PERENNIAL_ENV_FILE", "")
+    os.environ["PERENNIAL_ENV_FILE"] = str(platform.env_file)
+    config = MonitorConfig()
+    os.environ["PERENNIAL_ENV_FILE"] = before
+    bus = Bus(config)
+    channel = grpc.aio.insecure_channel(platform.address("monitor"))
+    made = World(bus, open_objects(config), await platform.pool("monitor"), channel, platform.admin_token)
+    try:
+        yield made
+    finally:
+        await channel.close()
+        await bus.close()

@@ -82,7 +82,7 @@ async def test_a_promotion_resets_the_chart_and_frees_the_policy(world: World) -
     await d.changed()
 
     async def free() -> bool:
-        row = await world.runtime.postgres.fetchrow("select facts, policy from deployments where name = $1", d.name)
+        row = await world.database.fetchrow("select facts, policy from deployments where name = $1", d.name)
         assert row is not None
         return row["facts"]["champion"] == "1.0.1" and not row["policy"]["open"]
 

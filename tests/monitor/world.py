@@ -11,9 +11,9 @@ import numpy as np
 from perennial.clock import EPOCH
 from perennial.errors import from_status
 from perennial.frames import Table, Text, encode, encode_text
-from perennial.runtime.bus import Outgoing
+from perennial.runtime.bus import Bus, Outgoing
 from perennial.runtime.events import Event, Received, headers_of, received
-from perennial.runtime.service import Runtime
+from perennial.runtime.objects import Objects
 from perennial.stats.errors import regression_errors
 from perennial.stats.profile import build_profile
 from perennial.topics import DEPLOYMENT_STATE, DEPLOYMENTS, OUTCOMES, PREDICTIONS, TRAINING, Topic
@@ -54,7 +54,10 @@ def reference(seed: int = 7) -> bytes:
 class World:
     """The monitor under test and everybody around it."""
 
-    runtime: Runtime
+    bus: Bus
+    objects: Objects
+    database: Any
+    """Reads the monitor's tables: ``fetchval``, ``fetchrow``, ``fetch``."""
     channel: grpc.aio.Channel
     token: str
     stub: Any = None
@@ -76,14 +79,16 @@ class World:
         """One event, as a producer outside the monitor sends it."""
         event = Event(topic, key, message, rows=rows, subject=getattr(message, "deployment", "") if topic == PREDICTIONS else "")
         headers = [*headers_of(event, source="test"), *more]
-        failed = await self.runtime.bus.produce_many(topic, [Outgoing(key.encode(), message.SerializeToString(), headers)])
-        assert not failed
+        record = Outgoing(key.encode(), message.SerializeToString(), headers)
+        async with asyncio.timeout(FOREVER):  # topics may still be being made
+            while await self.bus.produce_many(topic, [record]):
+                pass
 
     async def deployed(self, policy: serving_pb2.MonitoringPolicy | None = None, **spec: Any) -> "Deployed":
         """A deployment in event time (unless told otherwise) whose champion is 1.0.0 and has a reference."""
         name = f"eta-{secrets.token_hex(3)}"
         self._profile = self._profile or await asyncio.to_thread(reference)
-        await self.runtime.objects.put(f"models/{name}-1/reference.bin", self._profile)
+        await self.objects.put(f"models/{name}-1/reference.bin", self._profile)
         message = serving_pb2.Deployment(
             spec=serving_pb2.DeploymentSpec(
                 name=name, model="eta", **{"time": serving_pb2.TIME_MODE_EVENT, **spec},
@@ -101,14 +106,14 @@ class World:
         await deployed.announced()
 
         async def known() -> bool:
-            return bool(await self.runtime.postgres.fetchval("select 1 from deployments where name = $1", name))
+            return bool(await self.database.fetchval("select 1 from deployments where name = $1", name))
 
         await self.until(known)
         return deployed
 
     async def events(self, topic: Topic, wanted: int, within_s: float = FOREVER, *, deployment: str = "") -> list[Received]:
         """The first events of a topic, from its beginning; those of one deployment only, if named."""
-        consumer = self.runtime.bus.consumer([topic], group=None)
+        consumer = self.bus.consumer([topic], group=None)
         await consumer.start()
         found: list[Received] = []
         try:
@@ -129,9 +134,6 @@ class World:
             while not (value := await check()):
                 await asyncio.sleep(0.05)
         return value
-
-    async def close(self) -> None:
-        """Nothing is left behind."""
 
 
 @dataclass

@@ -5,6 +5,7 @@ is acknowledged only when its effect is committed.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from services.monitor.domain.units import OUTCOMES, PREDICTIONS, Dead, Outcomes,
 
 ROOM_ROWS = 40_000
 ROOM_RECORDS = 4000
+GATHER_S = 0.01
+"""Predictions and outcomes of one moment come within milliseconds of each other: one transaction serves both."""
 _LOG = telemetry.log(__name__)
 
 
@@ -111,10 +114,9 @@ class Collector:
         """Commit until cancelled."""
         while True:
             await self._came.wait()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), self._config.commit_interval_s)
-            except TimeoutError:
-                pass
+            await asyncio.sleep(GATHER_S)
             batch, self._pending, self._rows = self._pending, [], 0
             self._came.clear()
             self._due.clear()

@@ -5,6 +5,7 @@ that everything up to it is done, and a kill in the middle leaves nothing half c
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 
 from perennial import metrics
@@ -63,10 +64,8 @@ class Closer:
         next_tick = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._config.tick_s)
-            except TimeoutError:
-                pass
             self._wake.clear()
             if loop.time() >= next_tick:
                 await self._tick()

@@ -36,7 +36,9 @@ from services.monitor.store import decisions, logged, streams
 from services.monitor.store.logged import File
 
 GROUP = "monitor-log"
-POLL_MS = 1000
+POLL_MS = 5000
+FETCH_WAIT_MS = 500
+"""Nobody waits for the log but a cut, so an idle log asks the broker twice a second only."""
 _LOG = telemetry.log(__name__)
 
 
@@ -73,7 +75,7 @@ class Sink:
     async def run(self) -> None:
         """Write until cancelled; every failure ends in a new consumer, which begins where the last transaction ended."""
         while True:
-            consumer = self._bus.consumer([], group=GROUP)
+            consumer = self._bus.consumer([], group=GROUP, fetch_max_wait_ms=FETCH_WAIT_MS)
             consumer.subscribe([self._config.prefixed(t.name) for t in (PREDICTIONS_TOPIC, OUTCOMES_TOPIC)], listener=_listener(self._forget))
             self._forget()
             try:

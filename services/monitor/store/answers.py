@@ -127,10 +127,13 @@ async def set_truths(tx: Transaction, deployment: str, found: dict[Place, Truth]
 
 async def wait(tx: Transaction, outcomes: Iterable[Outcome]) -> None:
     """Keep outcomes whose prediction has not come yet."""
+    rows = [(o.deployment, o.prediction_id, o.revision, o.stream, o.n, o.known_us, o.number, o.label) for o in outcomes]
+    if not rows:
+        return
     await tx.executemany(
         "insert into waiting (deployment, prediction_id, revision, stream, n, known_us, number, label)"
         " values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict do nothing",
-        [(o.deployment, o.prediction_id, o.revision, o.stream, o.n, o.known_us, o.number, o.label) for o in outcomes],
+        rows,
     )
 
 

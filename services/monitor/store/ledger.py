@@ -26,7 +26,8 @@ where g.reader = 'fold' and g.kind = 'predictions' and s.deployment = $1 group b
 async def add(tx: Transaction, lines: Mapping[Line, Counter[str]]) -> None:
     """Add to the counters, line by line in one order."""
     rows = [(*key, *(line[name] for name in _COUNTERS)) for key, line in sorted(lines.items()) if any(line.values())]
-    await tx.executemany(_ADD, rows)
+    if rows:
+        await tx.executemany(_ADD, rows)
 
 
 async def lines(tx: Queries, deployment: str) -> list[dict[str, Any]]:

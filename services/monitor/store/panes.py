@@ -35,6 +35,8 @@ async def window_starts(tx: Transaction, first_us: Mapping[Variant, int]) -> dic
 
 async def add_late(tx: Transaction, late: Mapping[Variant, int]) -> None:
     """Count rows that came for a closed window."""
+    if not late:
+        return
     await tx.executemany(
         "update windows set late = late + $4 where deployment = $1 and version = $2 and variant = $3",
         [(*key, rows) for key, rows in sorted(late.items())],
