@@ -91,7 +91,7 @@ async def test_a_person_cannot_be_a_service(verifier: Verifier) -> None:
 async def test_unsigned_and_confused_tokens_are_refused(verifier: Verifier) -> None:
     """Alg none, a public key used as a secret, an unknown key, garbage."""
     claims = {"iss": ISSUER, "aud": "perennial", "sub": "1", "exp": time.time() + 60, "roles": ["admin"]}
-    unsigned = jwt.encode(claims, None, algorithm="none", headers={"kid": "ed"})
+    unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": "ed"})
     confused = jwt.encode(claims, "a-secret-of-the-attacker-with-enough-length", algorithm="HS256", headers={"kid": "ed"})
     unknown = jwt.encode(claims, KEYS["ed"][0], algorithm="EdDSA", headers={"kid": "other"})
     for token in (unsigned, confused, unknown, "a.b.c", "..", "x", "\u00e4"):

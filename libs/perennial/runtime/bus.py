@@ -6,6 +6,7 @@ is closed, its own delivery timeout awaited, and only then does a new one send. 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -85,8 +86,8 @@ class Bus:
             _LOG.warning("sending to Kafka failed", error=f"{type(error).__name__}: {error}")
             self._discard(producer)
         good = {index for index, future in enumerate(pending) if _acknowledged(future)}
-        for index in good:
-            telemetry.metric(metrics.EVENTS_PUBLISHED).labels(records[index][0]).inc()
+        for name, count in Counter(records[index][0] for index in good).items():
+            telemetry.metric(metrics.EVENTS_PUBLISHED).labels(name).inc(count)
         return [index for index in range(len(records)) if index not in good]
 
     async def dead_letter(

@@ -8,6 +8,11 @@ from typing import Any
 from perennial.runtime.config import ServiceConfig
 from perennial.topics import TOPICS, Topic
 
+# What the broker answers for a topic that another process made meanwhile, and while no broker may take partitions.
+TOPIC_EXISTS, INVALID_REPLICATION_FACTOR = 36, 38
+PASSING = (0, TOPIC_EXISTS, INVALID_REPLICATION_FACTOR)
+FENCED_S = 20.0
+
 
 def connection_settings(config: ServiceConfig) -> dict[str, Any]:
     """Aiokafka's arguments for this configuration's broker, TLS and password."""
@@ -56,12 +61,25 @@ async def ensure_topics(config: ServiceConfig, topics: Iterable[Topic] = TOPICS)
             )
             for topic in missing
         ]
-        if wanted:
-            answer = await admin.create_topics(wanted, timeout_ms=10_000)
-            _check(answer)
+        await _create(admin, wanted)
     finally:
         await admin.close()
     return [topic.name for topic in missing]
+
+
+async def _create(admin: Any, wanted: list[Any]) -> None:
+    """Asks for as long as brokers are fenced: one that was slow to say that it lives is let in again within seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + FENCED_S
+    while wanted:
+        errors = (await admin.create_topics(wanted, timeout_ms=10_000)).topic_errors
+        fenced = {error[0] for error in errors if error[1] == INVALID_REPLICATION_FACTOR}
+        bad = [f"{error[0]}: {error[2] if len(error) > 2 else error[1]}" for error in errors if error[1] not in PASSING]  # noqa: PLR2004
+        if bad or (fenced and loop.time() > deadline):
+            raise RuntimeError("topics could not be created: " + "; ".join(bad or ["all brokers are fenced"]))
+        wanted = [topic for topic in wanted if topic.name in fenced]
+        if wanted:
+            await asyncio.sleep(0.5)
 
 
 def _partitions(config: ServiceConfig, topic: Topic) -> int:
@@ -76,9 +94,3 @@ def _configs(topic: Topic) -> dict[str, str]:
     keep = -1 if topic.retention is None else int(topic.retention.total_seconds() * 1000)
     return {"cleanup.policy": "delete", "retention.ms": str(keep)}
 
-
-def _check(answer: Any) -> None:
-    """Another process may have created a topic meanwhile (error 36); everything else is told."""
-    bad = [f"{error[0]}: {error[2] if len(error) > 2 else error[1]}" for error in answer.topic_errors if error[1] not in (0, 36)]
-    if bad:
-        raise RuntimeError("topics could not be created: " + "; ".join(bad))
