@@ -131,11 +131,11 @@ def with_ours(folder: Path) -> dict[str, Any]:
     labels = pq.read_table(folder / "labels.parquet", read_dictionary=["key"], use_threads=True)
     key = labels["key"].unify_dictionaries().combine_chunks()
     rows = KeyedRows(key.dictionary.to_pylist(), key.indices.to_numpy().astype(np.int64), labels["t"].to_numpy(), in_file_order)
-    joining = Joining(of, of.features, Layout.of(of), rows)  # type: ignore[attr-defined,arg-type]
+    joining = Joining(of, of.features, Layout.of(of), rows)
     edges = np.searchsorted([bucket_of(name) for name in rows.keys], np.arange(BUCKETS + 1))
     for bucket in range(BUCKETS):
         first, last = int(edges[bucket]), int(edges[bucket + 1])
-        facts = read_facts_of(of, folder / f"{bucket:02d}.parquet", rows.keys[first:last], joining.since, joining.until)  # type: ignore[arg-type]
+        facts = read_facts_of(of, folder / f"{bucket:02d}.parquet", rows.keys[first:last], joining.since, joining.until)
         joining.fill(first, last, facts, None)
     return dict(zip(FEATURES, joining.columns, strict=True))
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import grpc
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from perennial.runtime.service import Runtime
 from perennial.testing.stack import RunningStack
 from perennial.v1 import feature_pb2_grpc as pb_grpc
@@ -42,6 +43,10 @@ async def _dropped(runtime: Runtime) -> None:
     async for key in runtime.redis.scan_iter(match=config.redis_key("*"), count=1000):
         await runtime.redis.delete(key)
     await runtime.stop()
+    admin = AIOKafkaAdminClient(bootstrap_servers=config.kafka_bootstrap)
+    await admin.start()
+    await admin.delete_topics([name for name in await admin.list_topics() if name.startswith(f"{config.namespace}.")])
+    await admin.close()
     connection = await asyncpg.connect(config.database_url.get_secret_value())
     await connection.execute(f'drop schema "{config.schema_name}" cascade')
     await connection.close()

@@ -219,10 +219,10 @@ async def test_a_write_cut_short_between_the_stores_is_finished(feature: Feature
     request = pb.WriteFeaturesRequest(parts=[rows_of(view, ROWS[:2])], stream=f"cut-{view}", first_n=1)
     await feature.call("WriteFeatures", pb.WriteFeaturesRequest(parts=[rows_of(view, ROWS[3:4])]))
     names = [key async for key in feature.runtime.redis.scan_iter(match=feature.runtime.config.redis_key("*:BOS"), count=1000)]
-    older = {name: bytes(await feature.runtime.redis.get(name) or b"") for name in names}
+    older = {name: await feature.runtime.redis.dump(name) for name in names}
     await feature.call("WriteFeatures", request)
     for name, value in older.items():
-        await feature.runtime.redis.set(name, value)
+        await feature.runtime.redis.restore(name, 0, value, replace=True)
     await feature.call("WriteFeatures", request)
     read = pb.ReadOnlineRequest(selections=[selection(view, ["BOS"], ["landings_2h"])], times_us=[T0 + 100 * MINUTE])
     assert decode((await feature.call("ReadOnline", read)).features).column("landings_2h")[0] == 2.0

@@ -154,10 +154,13 @@ def _keys(view: FeatureView, table: Table) -> tuple[tuple[str, ...], NDArray[np.
 
 def compact_keys(text: Text) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The distinct values that occur in a text column, and each row's place among them (-1 for null)."""
-    used, places = np.unique(text.codes, return_inverse=True)
-    nulls = int(len(used) > 0 and used[0] < 0)
-    keys = [text.values[code] for code in used[nulls:].tolist()]
-    codes = places.astype(np.int64) - nulls
+    used = np.zeros(len(text.values) + 1, dtype=np.int64)  # the last place is that of null, code -1
+    used[text.codes] = 1
+    occurring = np.flatnonzero(used[:-1])
+    keys = [text.values[code] for code in occurring.tolist()]
+    used[occurring] = np.arange(len(occurring))
+    used[-1] = -1
+    codes = used[text.codes]
     if len(set(keys)) == len(keys):
         return tuple(keys), codes
     index: dict[str, int] = {}
@@ -190,17 +193,16 @@ def _bad_rows(view: FeatureView, facts: Facts) -> list[Bad]:
     found: dict[int, str] = {}
 
     def note(rows: NDArray[np.bool_], reason: str) -> None:
-        for row in np.flatnonzero(rows).tolist():
-            found.setdefault(row, reason)
+        if rows.any():
+            for row in np.flatnonzero(rows).tolist():
+                found.setdefault(row, reason)
 
     note(facts.entity < 0, f"the key {view.key_column!r} is null")
-    wrong = [place for place, key in enumerate(facts.keys) if not key or len(key) > LONGEST_KEY or "\0" in key]
-    if wrong:
+    if wrong := [place for place, key in enumerate(facts.keys) if not 0 < len(key) <= LONGEST_KEY or "\0" in key]:
         note(np.isin(facts.entity, wrong), f"the key {view.key_column!r} must be 1 to {LONGEST_KEY} characters without NUL")
     for what, times in (("event time", facts.event), ("known_at", facts.known)):
         note((times < EARLIEST_US) | (times >= LATEST_US), f"its {what} is not in microseconds between the years 1900 and 2200")
-    with np.errstate(invalid="ignore"):
-        large = np.abs(facts.numbers) > LARGEST
+    large = np.abs(facts.numbers) > LARGEST
     if large.any():
         for place, name in enumerate(view.number_columns):
             note(large[:, place], f"column {name!r} is infinite or beyond {LARGEST:g}")
