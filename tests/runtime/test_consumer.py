@@ -208,6 +208,29 @@ async def test_a_new_reader_of_the_group_goes_on_where_the_last_one_stopped(star
     assert reader.subjects == ["one", "two"]
 
 
+async def test_an_event_whose_handling_was_cut_short_comes_again(start: Start) -> None:
+    """A stop in the middle of an effect acknowledges nothing of it."""
+    begun = asyncio.Event()
+
+    async def act(one: Received) -> None:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.sleep(consumer.COMMIT_S * 3)  # commits happen meanwhile
+            await asyncio.Event().wait()
+
+    reader = Reader(act)
+    trial = await reading(start, reader)
+    await trial.runtime.bus.publish(event(reader, "cut"))
+    await asyncio.wait_for(begun.wait(), 20)
+    await asyncio.sleep(consumer.COMMIT_S * 3)
+    await trial.channel.close()
+    await trial.runtime.stop()
+    assert reader.got == []
+    await reading(start, reader)
+    await until(lambda: reader.got)
+    assert reader.subjects == ["cut"]
+
+
 async def test_a_reader_that_stands_still_is_rebuilt(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lag without progress: the watchdog builds a new consumer, which goes on."""
     monkeypatch.setattr(consumer, "STALLED_S", 1.0)

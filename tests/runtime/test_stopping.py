@@ -1,6 +1,10 @@
 """A service stops in the order that loses nothing, and starts without what is not there."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import grpc
@@ -152,3 +156,39 @@ async def test_reflection_is_there_in_development_only(start: Start) -> None:
         except grpc.aio.AioRpcError as failure:
             names = {failure.code().name}
         assert ("tests.EchoService" in names) is there, names
+
+
+async def program(**environment: str) -> tuple[int, str]:
+    """How a program that is told to stop one second after its start ends."""
+    names = {f"PERENNIAL_{name}": value for name, value in environment.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.runtime.program",
+        env={**os.environ, **names},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        await asyncio.wait_for(process.wait(), 6)
+    except TimeoutError:
+        process.send_signal(signal.SIGTERM)
+    _, said = await asyncio.wait_for(process.communicate(), 20)
+    return process.returncode or 0, said.decode()
+
+
+async def test_a_port_that_is_taken_is_told_in_a_line(start: Start) -> None:
+    """Status 1 and a sentence, no trace of the inside."""
+    trial = await start(nothing)
+    secrets = str(trial.runtime.config.secrets_dir)
+    status, said = await program(PORT=str(trial.runtime.port), SECRETS_DIR=secrets, NAMESPACE=trial.runtime.config.namespace)
+    assert status == 1
+    assert said.splitlines()[-1].startswith(f"program cannot start: 127.0.0.1:{trial.runtime.port} cannot be listened on")
+
+
+async def test_a_start_that_waits_for_the_database_can_be_stopped(start: Start) -> None:
+    """SIGTERM while starting ends in good order."""
+    trial = await start(nothing)
+    settings = {"DATABASE_URL": "postgresql://a:b@127.0.0.1:9/c", "STARTUP_WAIT_S": "60", "PORT": "0"}
+    status, said = await program(SECRETS_DIR=str(trial.runtime.config.secrets_dir), **settings)
+    assert (status, '"message": "stopped"' in said) == (0, True), said

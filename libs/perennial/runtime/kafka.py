@@ -74,7 +74,7 @@ async def _create(admin: Any, wanted: list[Any]) -> None:
     while wanted:
         errors = (await admin.create_topics(wanted, timeout_ms=10_000)).topic_errors
         fenced = {error[0] for error in errors if error[1] == INVALID_REPLICATION_FACTOR}
-        bad = [f"{error[0]}: {error[2] if len(error) > 2 else error[1]}" for error in errors if error[1] not in PASSING]  # noqa: PLR2004
+        bad = [f"{error[0]}: {error[2] if len(error) > 2 else error[1]}" for error in errors if error[1] not in PASSING]
         if bad or (fenced and loop.time() > deadline):
             raise RuntimeError("topics could not be created: " + "; ".join(bad or ["all brokers are fenced"]))
         wanted = [topic for topic in wanted if topic.name in fenced]
@@ -93,4 +93,3 @@ def _configs(topic: Topic) -> dict[str, str]:
         return {"cleanup.policy": "compact"}
     keep = -1 if topic.retention is None else int(topic.retention.total_seconds() * 1000)
     return {"cleanup.policy": "delete", "retention.ms": str(keep)}
-

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perennial.clock import Clock, SystemClock
+from perennial.errors import PerennialError
 from perennial.runtime import telemetry
+from perennial.runtime.access import NoPolicy
 from perennial.runtime.background import Background, Conditions
 from perennial.runtime.bus import Bus
 from perennial.runtime.config import ServiceConfig
@@ -39,11 +41,14 @@ Build = Callable[["Runtime"], Awaitable[None]]
 
 
 def run(config: type[ServiceConfig], build: Build, *, migrations: Path | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends at once."""
+    """Serve until SIGTERM or SIGINT; a second signal ends at once. A start that cannot succeed ends with status 1."""
     settings = config.load()
     import uvloop
 
-    uvloop.run(_serve(settings, build, migrations))
+    try:
+        uvloop.run(_serve(settings, build, migrations))
+    except (PerennialError, NoPolicy) as error:
+        sys.exit(f"{settings.service} cannot start: {error}")
 
 
 async def _serve(settings: ServiceConfig, build: Build, migrations: Path | None) -> None:
@@ -57,10 +62,17 @@ async def _serve(settings: ServiceConfig, build: Build, migrations: Path | None)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told)
     runtime = Runtime(settings)
+    starting = asyncio.create_task(runtime.start(build, migrations=migrations))
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await runtime.start(build, migrations=migrations)
-        await stop.wait()
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+        else:
+            starting.cancel()
+        await stopping
     finally:
+        stopping.cancel()
         await runtime.stop()
 
 
