@@ -5,7 +5,8 @@ from perennial.runtime.events import Event, Received, Refused
 from perennial.v1 import events_pb2 as pb
 
 from services.registry import wire
-from services.registry.domain.facts import AliasPointed, ApprovalGiven, Fact, Registered, StageMoved
+from services.registry.domain.facts import AliasPointed, ApprovalGiven, Chain, Fact, Registered, StageMoved
+from services.registry.domain.number import Number
 from services.registry.store.history import History, KeptEvent
 
 GROUP = "registry-events"
@@ -13,16 +14,20 @@ HISTORY = topics.CONTROL
 """Every topic the event history is made of, the registry's own too."""
 
 
-def event_of(fact: Fact, aggregate_version: int) -> Event:
+def event_of(fact: Fact, aggregate_version: int, chain: Chain) -> Event:
     """The event that tells others of a fact about a model; order is promised per model."""
+    model = fact.version.model if isinstance(fact, Registered) else fact.model
+    return Event(
+        topics.MODELS, model, _registered(fact) if isinstance(fact, Registered) else _message(fact),
+        subject=f"{model}/{_number(fact)}", time=chain.event_time, aggregate=f"model:{model}",
+        aggregate_version=aggregate_version, correlation_id=chain.correlation_id, causation_id=chain.causation_id,
+    )  # fmt: skip
+
+
+def _number(fact: Fact) -> Number | None:
     if isinstance(fact, Registered):
-        return _registered(fact, aggregate_version)
-    return _event(fact.model, _message(fact), _subject(fact), aggregate_version)
-
-
-def _subject(fact: AliasPointed | StageMoved | ApprovalGiven) -> str:
-    number = fact.after or fact.before if isinstance(fact, AliasPointed) else fact.number
-    return f"{fact.model}/{number}"
+        return fact.version.number
+    return fact.after or fact.before if isinstance(fact, AliasPointed) else fact.number
 
 
 def _message(fact: AliasPointed | StageMoved | ApprovalGiven) -> pb.AliasMoved | pb.StageChanged | pb.ApprovalDecided:
@@ -38,27 +43,12 @@ def _message(fact: AliasPointed | StageMoved | ApprovalGiven) -> pb.AliasMoved |
     return pb.ApprovalDecided(model=fact.model, version=number, approved=fact.approved, actor=actor, comment=fact.comment)
 
 
-def _registered(fact: Registered, aggregate_version: int) -> Event:
+def _registered(fact: Registered) -> pb.ModelVersionRegistered:
     version, lineage = fact.version, fact.version.lineage
-    message = pb.ModelVersionRegistered(
+    return pb.ModelVersionRegistered(
         model=version.model, version=str(version.number), artifact_digest=version.artifact_digest, job_id=lineage.job_id,
         decision_id=lineage.decision_id, deployment=lineage.deployment, signature_digest=version.signature.digest,
         parent=lineage.parent, approval_required=version.approval_required,
-    )  # fmt: skip
-    chain = (lineage.correlation_id, lineage.causation_id)
-    return _event(version.model, message, f"{version.model}/{version.number}", aggregate_version, chain=chain)
-
-
-def _event(
-    model: str,
-    message: pb.AliasMoved | pb.StageChanged | pb.ApprovalDecided | pb.ModelVersionRegistered,
-    subject: str,
-    aggregate_version: int,
-    chain: tuple[str, str] = ("", ""),
-) -> Event:
-    return Event(
-        topics.MODELS, model, message, subject=subject, aggregate=f"model:{model}", aggregate_version=aggregate_version,
-        correlation_id=chain[0], causation_id=chain[1],
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from perennial.package import checked_name as checked_file_name
 from perennial.v1 import common_pb2 as common
 from perennial.v1 import registry_pb2 as pb
 
-from services.registry.domain.facts import AliasPointed, StageMoved
+from services.registry.domain.facts import AliasPointed, Chain, StageMoved
 from services.registry.domain.key import ApiKey
 from services.registry.domain.model import Model
 from services.registry.domain.names import checked_file_kind, checked_name, checked_text
@@ -27,7 +27,7 @@ _STAGES: "dict[Stage, pb.Stage.ValueType]" = {
     Stage.PRODUCTION: pb.STAGE_PRODUCTION,
     Stage.ARCHIVED: pb.STAGE_ARCHIVED,
 }
-_LINEAGE = Lineage.__slots__
+_LINEAGE = tuple(name for name in Lineage.__slots__ if name != "event_time")
 _MOST_ENTRIES = 1000
 
 
@@ -76,12 +76,21 @@ def actor_from(message: common.Actor) -> Actor:
 
 def lineage_to(lineage: Lineage) -> pb.Lineage:
     """The wire's lineage."""
-    return pb.Lineage(**{name: getattr(lineage, name) for name in _LINEAGE})
+    texts: dict[str, str] = {name: getattr(lineage, name) for name in _LINEAGE}
+    return pb.Lineage(**texts, event_time=time_to(lineage.event_time) if lineage.event_time else None)
 
 
 def lineage_from(message: pb.Lineage) -> Lineage:
     """The lineage of the wire's."""
-    return Lineage(**{name: checked_text(getattr(message, name), f"lineage.{name}") for name in _LINEAGE})
+    texts = {name: checked_text(getattr(message, name), f"lineage.{name}") for name in _LINEAGE}
+    time = time_from(message.event_time, "lineage.event_time") if message.HasField("event_time") else None
+    return Lineage(**texts, event_time=time)
+
+
+def chain_from(message: pb.SetAliasRequest) -> Chain:
+    """Where a move of an alias stands in a chain."""
+    time = time_from(message.event_time, "event_time") if message.HasField("event_time") else None
+    return Chain(key(message.correlation_id), key(message.causation_id), time)
 
 
 def struct_to(values: Mapping[str, Any]) -> Struct:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from perennial.errors import Aborted, FailedPrecondition
+from perennial.errors import Aborted, AlreadyExists, FailedPrecondition
 from perennial.runtime.peers import Peers
 from perennial.v1.registry_pb2 import GetModelRequest, GetModelVersionRequest, SetAliasRequest
 from services.serving import wire
@@ -36,14 +36,19 @@ class Models:
         answer = await self._peers.registry.GetModel(GetModelRequest(name=model))
         return str(answer.model.aliases.get(CHAMPION, ""))
 
-    async def promote(self, model: str, version: str, *, expected: str, request_id: str) -> str:
+    async def promote(
+        self, model: str, version: str, *, expected: str, request_id: str, chain: tuple[str, str] = ("", ""), now_us: int = 0
+    ) -> str:
         """Move the alias from ``expected`` to ``version``; the version it names then, another one when that was refused.
 
-        Repeating it with the same id does no harm.
+        Repeating it with the same id does no harm, at another time neither. ``chain``: correlation and causation.
         """
-        request = SetAliasRequest(name=model, alias=CHAMPION, version=version, expected=expected, request_id=request_id)
+        request = SetAliasRequest(
+            name=model, alias=CHAMPION, version=version, expected=expected, request_id=request_id,
+            correlation_id=chain[0], causation_id=chain[1], event_time=wire.timestamp(now_us) if now_us else None,
+        )  # fmt: skip
         try:
             await self._peers.registry.SetAlias(request)
-        except (Aborted, FailedPrecondition):
+        except (Aborted, AlreadyExists, FailedPrecondition):
             return await self.champion(model)
         return version

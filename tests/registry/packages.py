@@ -35,7 +35,7 @@ def upload(
     data: bytes | None = None,
     piece: int = 1 << 20,
     parameters: Mapping[str, Any] | None = None,
-    lineage: Mapping[str, str] | None = None,
+    lineage: Mapping[str, Any] | None = None,
     **package_options: Any,
 ) -> Iterator[pb.RegisterModelVersionRequest]:
     """The messages of an upload: the header, then the bytes in pieces."""

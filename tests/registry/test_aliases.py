@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,7 +20,7 @@ from tests.registry.conftest import Registry
 
 
 async def set_alias(
-    registry: Registry, model: str, version: str, *, by: str = "admin", alias: str = "champion", **more: str
+    registry: Registry, model: str, version: str, *, by: str = "admin", alias: str = "champion", **more: Any
 ) -> pb.Model:
     """One SetAlias."""
     request = pb.SetAliasRequest(name=model, alias=alias, version=version, **more)

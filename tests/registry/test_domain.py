@@ -22,7 +22,8 @@ NUMBERS = st.builds(Number, *(st.integers(0, 4),) * 3)
 VERSION = ModelVersion(
     model="m", number=Number(1, 2, 3), recipe=Recipe("f", "a", SIGNATURE, {"depth": 3.0, "deep": {"list": [1.0, None, "x"]}}),
     files=(FileEntry("manifest.json", "0" * 64, 3),), artifact_digest="1" * 64, author=Actor("a", "person", ("viewer",)),
-    created_at=NOW, stage=Stage.STAGING, metrics={"mae": 1.0}, tags={"a": "b"}, description="d", lineage=Lineage(job_id="j"),
+    created_at=NOW, stage=Stage.STAGING, metrics={"mae": 1.0}, tags={"a": "b"}, description="d",
+    lineage=Lineage(job_id="j", event_time=NOW),
 )  # fmt: skip
 
 

@@ -3,8 +3,11 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from perennial import topics
 from perennial.errors import NotFound
 from perennial.runtime.events import Event
@@ -103,6 +106,24 @@ async def test_everybodys_events_are_kept_once(registry: Registry) -> None:
     assert len(listed.events) == 3
     only = await registry.call("ListEvents", pb.ListEventsRequest(subject=name, type="DriftResolved"))
     assert [event.id for event in only.events] == [f"json-{name}"]
+
+
+async def test_a_promotion_belongs_to_its_chain_and_its_time(registry: Registry, model: str) -> None:
+    """Events of a replay carry the chain and the deployment's time, from registration to the move of the alias."""
+    correlation, then = secrets.token_hex(16), datetime(2013, 5, 1, 12, tzinfo=UTC)
+    stamp = Timestamp()
+    stamp.FromDatetime(then)
+    await registry.register(model, header={"first_alias": "champion"})
+    ids: dict[str, Any] = {"correlation_id": correlation, "causation_id": correlation, "event_time": stamp}
+    version = await registry.register(model, lineage={**ids, "parent": "1.0.0"})
+    assert version.lineage.event_time == stamp
+    request = pb.SetAliasRequest(name=model, alias="champion", version="1.0.1", expected="1.0.0", request_id="r", **ids)
+    await registry.call("SetAlias", request, by="service:serving")
+    events = await chain(registry, correlation, 4)
+    assert [event.type for event in events] == ["ModelVersionRegistered", "AliasMoved", "StageChanged", "StageChanged"]
+    assert {event.time.ToDatetime(UTC) for event in events} == {then}
+    read = (await registry.call("GetModelVersion", pb.GetModelVersionRequest(name=model, version="1.0.1"))).model_version
+    assert read.lineage == version.lineage
 
 
 @pytest.mark.parametrize("service", ["registry"])

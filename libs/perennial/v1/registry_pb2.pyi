@@ -68,6 +68,7 @@ class Lineage(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     CAUSATION_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The training job."""
     training_set: _builtins.str
@@ -84,6 +85,10 @@ class Lineage(_message.Message):
     """First event of the chain."""
     causation_id: _builtins.str
     """The event just before."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When, in the time of the deployment; its events carry it. Absent means now."""
+
     def __init__(
         self,
         *,
@@ -95,10 +100,11 @@ class Lineage(_message.Message):
         code_version: _builtins.str = ...,
         correlation_id: _builtins.str = ...,
         causation_id: _builtins.str = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["causation_id", b"causation_id", "code_version", b"code_version", "correlation_id", b"correlation_id", "decision_id", b"decision_id", "deployment", b"deployment", "job_id", b"job_id", "parent", b"parent", "training_set", b"training_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causation_id", b"causation_id", "code_version", b"code_version", "correlation_id", b"correlation_id", "decision_id", b"decision_id", "deployment", b"deployment", "event_time", b"event_time", "job_id", b"job_id", "parent", b"parent", "training_set", b"training_set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -991,6 +997,9 @@ class SetAliasRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     EXPECTED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    CAUSATION_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model."""
     alias: _builtins.str
@@ -1001,6 +1010,14 @@ class SetAliasRequest(_message.Message):
     """The version it must name now; empty means it must not exist; "*" means whatever it names."""
     request_id: _builtins.str
     """Makes the request repeatable; carried by AliasMoved."""
+    correlation_id: _builtins.str
+    """First event of the chain the move belongs to; empty when it begins one."""
+    causation_id: _builtins.str
+    """The event just before."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When, in the time of the deployment; its events carry it. Absent means now."""
+
     def __init__(
         self,
         *,
@@ -1009,10 +1026,13 @@ class SetAliasRequest(_message.Message):
         version: _builtins.str = ...,
         expected: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        correlation_id: _builtins.str = ...,
+        causation_id: _builtins.str = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "expected", b"expected", "name", b"name", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "event_time", b"event_time", "expected", b"expected", "name", b"name", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

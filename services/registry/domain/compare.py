@@ -35,7 +35,7 @@ def _fields(version: ModelVersion) -> Iterator[tuple[str, str]]:
         yield f"signature.columns.{column.name}", f"{place}: {column.type} {nullable} pii={column.pii}"
     yield from _mapped("parameters", version.parameters)
     yield from _mapped("tags", version.tags)
-    yield from ((f"lineage.{name}", getattr(version.lineage, name)) for name in version.lineage.__slots__)
+    yield from ((f"lineage.{name}", str(getattr(version.lineage, name) or "")) for name in version.lineage.__slots__)
     yield from ((f"files.{entry.name}", f"{entry.size} bytes {entry.sha256}") for entry in version.files)
 
 

@@ -1,9 +1,25 @@
 """What can happen to a model? Each fact is one row of history, one event and one line of the audit."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from services.registry.domain.number import Number
-from services.registry.domain.version import Actor, ModelVersion, Stage
+from services.registry.domain.version import Actor, Lineage, ModelVersion, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Where facts stand in a causal chain; empty texts when they begin one."""
+
+    correlation_id: str = ""
+    causation_id: str = ""
+    event_time: datetime | None = None
+    """When they happened in the time of the deployment; None means now."""
+
+    @classmethod
+    def of(cls, lineage: Lineage) -> "Chain":
+        """Where a version's registration stands."""
+        return cls(lineage.correlation_id, lineage.causation_id, lineage.event_time)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ class Lineage:
     code_version: str = ""
     correlation_id: str = ""
     causation_id: str = ""
+    event_time: datetime | None = None
+    """When, in the time of the deployment."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class ModelCalls:
         """Points an alias at a version, by compare-and-set."""
         alias = checked_name(request.alias, "alias")
         async with self._models.locked(wire.key(request.name)) as record:
+            record.chain = wire.chain_from(request)
             record.model.check_expected(alias, request.expected)
             target = await record.version(wire.key(request.version)) if request.version else None
             former = await record.named_by(alias)

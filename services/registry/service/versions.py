@@ -9,7 +9,7 @@ from perennial.v1 import registry_pb2 as pb
 from services.registry import wire
 from services.registry.config import RegistryConfig
 from services.registry.domain import compare
-from services.registry.domain.facts import after
+from services.registry.domain.facts import Chain, after
 from services.registry.domain.model import promoted
 from services.registry.domain.names import checked_text
 from services.registry.domain.upload import Header
@@ -60,6 +60,7 @@ class VersionCalls:
             if again is not None:
                 return again
             draft = header.draft(manifest, author=author, at=record.at)
+            record.chain = Chain.of(draft.lineage)
             base, taken = await record.base_of(draft.lineage.parent)
             fact, *facts = record.model.registered(
                 draft, base=base, taken=taken, wanted=header.wanted, first_alias=header.first_alias

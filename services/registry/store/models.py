@@ -1,6 +1,6 @@
 """Models and versions in PostgreSQL."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,20 +8,18 @@ from typing import Any
 
 from perennial.clock import Clock
 from perennial.errors import InvalidArgument, NotFound
-from perennial.runtime.events import Event
 from perennial.runtime.postgres import Postgres
 from perennial.runtime.queries import Queries
 
-from services.registry.domain.facts import AliasPointed, Fact, StageMoved
+from services.registry.domain.facts import AliasPointed, StageMoved
 from services.registry.domain.model import Model
 from services.registry.domain.page import Page
 from services.registry.domain.version import ModelVersion, Stage
 from services.registry.store import rows
-from services.registry.store.record import Record, located
+from services.registry.store.record import EventOf, Record, located
 
 _CREATED = "insert into models (name, created_at) values ($1, $2) on conflict (name) do update set name = excluded.name"
 """Makes the model, or locks the one there is."""
-EventOf = Callable[[Fact, int], Event]
 
 
 @dataclass(frozen=True, slots=True)

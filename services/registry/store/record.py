@@ -10,12 +10,13 @@ from perennial.runtime.events import Event
 from perennial.runtime.postgres import Transaction
 from perennial.runtime.queries import Queries
 
-from services.registry.domain.facts import AliasPointed, ApprovalGiven, Fact, Registered, StageMoved
+from services.registry.domain.facts import AliasPointed, ApprovalGiven, Chain, Fact, Registered, StageMoved
 from services.registry.domain.model import Model
 from services.registry.domain.number import Number
 from services.registry.domain.version import ModelVersion
 from services.registry.store import rows
 
+EventOf = Callable[[Fact, int, Chain], Event]
 _OF_NUMBER = "v.model = $1 and v.major = $2 and v.minor = $3 and v.patch = $4"
 _OF_ALIAS = "v.id = (select version_id from aliases where model = $1 and alias = $2)"
 
@@ -35,11 +36,13 @@ async def located(queries: Queries, name: str, reference: str) -> Any:
 class Record:
     """A locked model inside a transaction."""
 
-    def __init__(self, transaction: Transaction, model: Model, *, at: datetime, event_of: Callable[[Fact, int], Event]) -> None:
+    def __init__(self, transaction: Transaction, model: Model, *, at: datetime, event_of: EventOf) -> None:
         self.transaction = transaction
         self.model = model
         self.at = at
         """The time of every fact that is applied."""
+        self.chain = Chain()
+        """Where the facts that are applied stand in a causal chain."""
         self._event_of = event_of
         self._kept = model
 
@@ -158,7 +161,7 @@ class Record:
         )  # fmt: skip
 
     async def _tell(self, fact: Fact) -> None:
-        await self.transaction.publish(self._event_of(fact, self.model.aggregate_version))
+        await self.transaction.publish(self._event_of(fact, self.model.aggregate_version, self.chain))
         if isinstance(fact, Registered):
             version = fact.version
             digest = version.artifact_digest

@@ -1,6 +1,7 @@
 """How does a row become a domain object, and a domain object a row?"""
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from perennial.package import FileEntry, Signature
@@ -67,12 +68,17 @@ def version_from(row: Any) -> ModelVersion:
         metrics={name: float("nan") if value is None else value for name, value in row["metrics"].items()},
         tags=row["tags"],
         description=row["description"],
-        lineage=Lineage(**row["lineage"]),
+        lineage=_lineage(row["lineage"]),
         approved=row["approved"],
         approval_required=row["approval_required"],
         was_in_production=row["was_in_production"],
         aliases=tuple(row["aliases"]),
     )
+
+
+def _lineage(kept: dict[str, Any]) -> Lineage:
+    time = kept.get("event_time")
+    return Lineage(**{**kept, "event_time": datetime.fromisoformat(time) if time else None})
 
 
 def version_values(version: ModelVersion) -> list[Any]:

@@ -140,8 +140,9 @@ class Controller:
         alias = rollout.challenger
         if deployment.follows_alias:
             alias = await self._models.promote(
-                rollout.model, rollout.challenger, expected=deployment.champion.version, request_id=rollout.rollout_id
-            )
+                rollout.model, rollout.challenger, expected=deployment.champion.version, request_id=rollout.rollout_id,
+                chain=(rollout.correlation_id, rollout.causation_id), now_us=now_us,
+            )  # fmt: skip
         crash.point("serving.after_alias")
         name, rollout_id = deployment.name, rollout.rollout_id
         if alias == rollout.challenger:
