@@ -36,7 +36,8 @@ def main() -> None:
                 found = [rollout(seed, worse, effect, rows) for seed in range(runs)]
                 share = sum(a == action for a, _ in found) / runs
                 hour = np.median([h for _, h in found])
-                print(f"R07   {worse:.0%} worse, {name}, {rows} rows a day: {action}d   {share:12.4f}   {limit:.2f}   (median hour {hour:.0f})")
+                said = f"{worse:.0%} worse, {name}, {rows} rows a day: {action}d"
+                print(f"R07   {said:50}   {share:8.4f}   {limit:.2f}   (median hour {hour:.0f})")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from perennial.frames import Table
@@ -56,10 +57,10 @@ def main() -> None:
         window = random.normal(0.02, 1, size=(rows, COLUMNS)).astype(np.float32)
         table = Table(rows, names, window)
         folded = folder.fold(table)
-        floor = best(lambda window=window: numpy_ks(ordered, window), 3)
-        psi = best(lambda window=window: numpy_psi(edges, np.full((COLUMNS, 10), 0.1), window), 3)
-        stream = best(lambda table=table: folder.fold(table))
-        report = best(lambda folded=folded: compare(profile, folded))
+        floor = best(partial(numpy_ks, ordered, window), 3)
+        psi = best(partial(numpy_psi, edges, np.full((COLUMNS, 10), 0.1), window), 3)
+        stream = best(partial(folder.fold, table))
+        report = best(partial(compare, profile, folded))
         print(f"S08   fold {rows} x 20 (floor numpy KS)        {stream:8.4f}   {floor:8.4f}   {stream / floor:6.2f}")
         print(f"S08   fold {rows} x 20 (floor numpy PSI)       {stream:8.4f}   {psi:8.4f}   {stream / psi:6.2f}")
         print(f"S08   report on the fold (limit 0.03)          {report:8.4f}   {0.03:8.4f}   {report / 0.03:6.2f}")

@@ -15,7 +15,7 @@ KNOWN = ChartPolicy(least=10**6, history=300)
 
 
 def run_length(shift: float, random: np.random.Generator, reference: np.ndarray) -> int:
-    chart, blocks, alarm = Chart.start(reference, KNOWN), 0, None
+    chart, blocks, alarm = Chart.start(reference.tolist(), KNOWN), 0, None
     while alarm is None and blocks < 1500:
         chart, alarm = chart.updated(float(random.normal(shift)))
         blocks += 1
@@ -24,11 +24,11 @@ def run_length(shift: float, random: np.random.Generator, reference: np.ndarray)
 
 @pytest.mark.parametrize(("shift", "low", "high"), [(0.0, 330, 640), (1.0, 9.0, 12.0), (2.0, 3.6, 4.5)])
 def test_run_lengths_are_those_of_the_tables(shift: float, low: float, high: float) -> None:
-    """k = 0.5, h = 5: average run lengths 465, 10.4 and 4.01 for shifts of 0, 1 and 2 sigma (Montgomery 2009, table 9.4)."""
+    """K = 0.5, h = 5: average run lengths 465, 10.4 and 4.01 for shifts of 0, 1 and 2 sigma (Montgomery 2009, table 9.4)."""
     random = np.random.default_rng(11)
     z = stats.norm.ppf((np.arange(299) + 0.5) / 299)
     reference = random.permutation(z)
-    scale = scale_of(reference)
+    scale = scale_of(reference.tolist())
     lengths = [run_length(shift * scale, _Scaled(random, scale), reference) for _ in range(60 if shift == 0 else 200)]  # type: ignore[arg-type]
     assert low < float(np.mean(lengths)) < high
 
@@ -46,7 +46,7 @@ class _Scaled:
 def test_an_alarm_says_when_the_change_began() -> None:
     """After a step of four sigma the estimate of the change point is within a block or two."""
     random = np.random.default_rng(2)
-    chart = Chart.start(random.normal(size=28))
+    chart = Chart.start(random.normal(size=28).tolist())
     for _ in range(20):
         chart, alarm = chart.updated(float(random.normal(0, 0.3)))
         assert alarm is None
@@ -61,7 +61,7 @@ def test_an_alarm_says_when_the_change_began() -> None:
 
 def test_the_reference_gives_the_scale_until_there_are_eight_blocks() -> None:
     """Before, sigma is the reference's; from the eighth live block on it is the live blocks' own."""
-    chart = Chart.start(np.random.default_rng(0).normal(size=29) * 10)
+    chart = Chart.start((np.random.default_rng(0).normal(size=29) * 10).tolist())
     first = chart.sigma
     for place in range(8):
         assert chart.sigma == pytest.approx(first, rel=0.6)
@@ -122,5 +122,5 @@ def test_the_scale_withstands_a_slow_trend_and_outliers() -> None:
     for _ in range(200):
         means = random.normal(size=29) + 0.1 * np.arange(29)
         means[:: 10] += 30
-        found.append(scale_of(means))
+        found.append(scale_of(means.tolist()))
     assert 0.67 < float(np.median(found)) < 1.5

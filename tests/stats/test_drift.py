@@ -1,4 +1,4 @@
-"""Are the tests of difference the ones the textbooks mean? One battery over the table, then each against SciPy. (# MON-03 MON-04 MON-05)"""
+"""Are the tests of difference the textbooks' own? One battery over the table, then SciPy. (# MON-03 MON-04 MON-05)"""
 
 import math
 
@@ -54,7 +54,8 @@ def test_a_bin_that_is_empty_on_both_sides_changes_nothing(test: DriftTest, coun
 
 @every_test
 @pytest.mark.parametrize(
-    ("reference", "window"), [([], []), ([0, 0], [1, 1]), ([1, 1], [0, 0]), ([1, -1], [1, 1]), ([1, 2], [1, 2, 3]), ([math.nan, 1], [1, 1])]
+    ("reference", "window"),
+    [([], []), ([0, 0], [1, 1]), ([1, 1], [0, 0]), ([1, -1], [1, 1]), ([1, 2], [1, 2, 3]), ([math.nan, 1], [1, 1])],
 )
 def test_what_cannot_be_compared_is_refused(test: DriftTest, reference: list[float], window: list[float]) -> None:
     """Empty, negative, NaN or differently binned counts are the caller's mistake."""

@@ -32,7 +32,7 @@ def test_sums_do_not_depend_on_order_or_grouping(values: list[float], seed: int)
 @given(pairs=PAIRS)
 @settings(max_examples=100, deadline=None)
 def test_regression_figures_are_scikit_learns(pairs: list[tuple[float, float]]) -> None:
-    """mae and rmse agree with sklearn; bias is the mean of prediction - truth."""
+    """Mae and rmse agree with sklearn; bias is the mean of prediction - truth."""
     truth, prediction = np.array(pairs).T
     found = RegressionSums.of(truth, prediction).figures()
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(truth, prediction), rel=1e-9, abs=1e-9)
@@ -106,13 +106,14 @@ def test_classification_sums_add_up() -> None:
 
 def test_one_class_alone_has_no_auc() -> None:
     """A block without a counterpart leaves AUC out and answers the rest."""
-    found = ClassificationSums.of(["yes", "yes"], [[0.2, 0.8], [0.6, 0.4]], CLASSES).figures()
+    found = ClassificationSums.of(["yes", "yes"], np.array([[0.2, 0.8], [0.6, 0.4]]), CLASSES).figures()
     assert "auc" not in found
     assert found["recall"] == 0.5
 
 
 @pytest.mark.parametrize(
-    ("labels", "given_"), [(["maybe"], [[0.5, 0.5]]), (["no"], [[0.5]]), (["no"], [[np.nan, 1]]), (["no"], [[-0.1, 1.1]]), (["no"], [[0, 0]])]
+    ("labels", "given_"),
+    [(["maybe"], [[0.5, 0.5]]), (["no"], [[0.5]]), (["no"], [[np.nan, 1]]), (["no"], [[-0.1, 1.1]]), (["no"], [[0, 0]])],
 )
 def test_what_is_no_probability_is_refused(labels: list[str], given_: list[list[float]]) -> None:
     """Unknown labels, wrong shapes, NaN, negative and all-zero rows are said, not counted."""

@@ -15,7 +15,9 @@ from scipy import stats
 from tests.stats import made
 
 
-def replay(seed: int, *, days: int = 30, columns: int = 20, per_day: int = 200, spread: float = 0.3, method: str = "ks") -> list[WindowReport]:
+def replay(
+    seed: int, *, days: int = 30, columns: int = 20, per_day: int = 200, spread: float = 0.3, method: str = "ks"
+) -> list[WindowReport]:
     """A month's reference, then daily windows of the same stationary, day-clustered stream."""
     table, stamps = made.clustered(30 + days, columns, seed, per_day=per_day, spread=spread)
     before = 30 * per_day
@@ -45,7 +47,7 @@ def test_every_method_is_calibrated(method: str) -> None:
     assert sum(len(report.drifted) for report in quiet) <= 1
     table, stamps = made.clustered(30, 4, 6)
     profile = build_profile(table, times_us=stamps)
-    moved = Table(400, table.number_names, np.random.default_rng(1).normal(size=(400, 4)) + [3.0, 0, 0, 0])
+    moved = Table(400, table.number_names, np.random.default_rng(1).normal(size=(400, 4)) + np.array([3.0, 0, 0, 0]))
     report = compare(profile, Folder(profile).fold(moved), settings=DriftSettings(method=method))
     assert [c.column for c in report.drifted] == ["c0"]
     assert report.severity != "none"
@@ -68,7 +70,7 @@ def test_the_source_documents_settings_mean_what_they_say() -> None:
     profile = build_profile(table, times_us=stamps)
     folder = Folder(profile)
     same = table.slice(0, 2000)
-    moved = Table(2000, table.number_names, table.numbers[:2000] + [1.0, 0.0])
+    moved = Table(2000, table.number_names, table.numbers[:2000] + np.array([1.0, 0.0]))
     for settings in (DriftSettings(method="psi", threshold=0.2), DriftSettings(method="ks", threshold=0.001)):
         assert compare(profile, folder.fold(same), settings=settings).severity == "none"
         assert [c.column for c in compare(profile, folder.fold(moved), settings=settings).drifted] == ["c0"]
@@ -119,7 +121,7 @@ def test_two_of_three_windows_and_importance_are_asked_for() -> None:
     profile = build_profile(table, times_us=stamps, importance={"c0": 5.0, "c1": 0.01, "c2": 1.0, "c3": 1.0})
     folder = Folder(profile)
     quiet = compare(profile, folder.fold(table.slice(0, 400)))
-    loud = compare(profile, folder.fold(Table(400, table.number_names, table.numbers[:400] + [4.0, 4.0, 0, 0])))
+    loud = compare(profile, folder.fold(Table(400, table.number_names, table.numbers[:400] + np.array([4.0, 4.0, 0, 0]))))
     assert {c.column for c in loud.drifted} == {"c0", "c1"}
     assert persistent([quiet, quiet, loud]) == ()
     assert persistent([loud, quiet, loud]) == ("c0",)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ def hours(worse: float, count: int, *, rows: int = 40, start: int = 0) -> list[P
     ]
 
 
-def trial(random: np.random.Generator, worse: float, day_effect: float, *, rows: int = 38, row_noise: float = 0.5) -> tuple[str, int]:
+def trial(
+    random: np.random.Generator, worse: float, day_effect: float, *, rows: int = 38, row_noise: float = 0.5
+) -> tuple[str, int]:
     """One rollout in which every hour is a look: the decision and its hour."""
     blocks, today = [], 0.0
     for hour in range(80):
@@ -65,14 +68,23 @@ def test_a_clearly_better_challenger_need_not_wait() -> None:
 
 @pytest.mark.parametrize(
     ("worse", "elapsed_h", "action"),
-    [(0.04, 23, "wait"), (0.04, 24, "promote"), (0.07, 24, "wait"), (0.07, 71, "wait"), (0.07, 72, "promote"), (0.12, 72, "decline")],
+    [
+        (0.04, 23, "wait"),
+        (0.04, 24, "promote"),
+        (0.07, 24, "wait"),
+        (0.07, 71, "wait"),
+        (0.07, 72, "promote"),
+        (0.12, 72, "decline"),
+    ],
 )
 def test_the_estimate_decides_at_the_end(worse: float, elapsed_h: int, action: str) -> None:
     """Half the margin at ``max_shadow``, the margin at three times that, else no."""
     assert decide(hours(worse, elapsed_h), elapsed_us=elapsed_h * HOUR_US).action == action
 
 
-@pytest.mark.parametrize(("worse", "action"), [(0.0, "promote"), (0.04, "promote"), (-0.01, "promote"), (0.07, "wait"), (0.2, "decline")])
+@pytest.mark.parametrize(
+    ("worse", "action"), [(0.0, "promote"), (0.04, "promote"), (-0.01, "promote"), (0.07, "wait"), (0.2, "decline")]
+)
 def test_zero_variance_decides_by_the_estimate(worse: float, action: str) -> None:
     """Answers that are all alike, or all off by the same, never divide by nothing."""
     rows = 10.0
@@ -110,7 +122,8 @@ def test_the_order_of_blocks_does_not_matter(seed: int, count: int, elapsed: int
     """Two readers of the same blocks take the same decision, and every figure is finite."""
     random = np.random.default_rng(seed)
     blocks = [
-        PairedBlock(h * HOUR_US, (h + 1) * HOUR_US, int(random.integers(0, 9)), *random.gamma(1, 5, 3).tolist()) for h in range(count)
+        PairedBlock(h * HOUR_US, (h + 1) * HOUR_US, int(random.integers(0, 9)), *random.gamma(1, 5, 3).tolist())
+        for h in range(count)
     ]
     turned = [blocks[i] for i in random.permutation(count)]
     first = decide(blocks, elapsed_us=elapsed * HOUR_US)
@@ -123,7 +136,8 @@ def test_the_order_of_blocks_does_not_matter(seed: int, count: int, elapsed: int
 def test_figures_that_cannot_be_are_refused(field: str, bad: float) -> None:
     """NaN, infinity and negative sums mean that something upstream is broken."""
     with pytest.raises(InvalidArgument):
-        decide([replace(hours(0.0, 1)[0], **{field: bad})], elapsed_us=0)
+        changes: dict[str, Any] = {field: bad}
+        decide([replace(hours(0.0, 1)[0], **changes)], elapsed_us=0)
 
 
 def test_the_spread_between_days_is_found_again() -> None:

@@ -58,7 +58,8 @@ class Binner:
 
     def counted(self, tables: Sequence[Rows], unseen: dict[str, dict[str, int]]) -> tuple[Counts, Counts]:
         """Counts over all bins and the number columns' sums of tables that go with the grids, row by row; texts never seen
-        before are noted in ``unseen``."""
+        before are noted in ``unseen``.
+        """
         rows = tables[0].rows
         texts = [bins for side, table in zip(self.sides, tables, strict=True) for bins in side.text_bins(table, unseen)]
         counts, sums = np.zeros(self.bins, np.int64), np.zeros(len(self.starts), np.int64)
@@ -170,6 +171,8 @@ def _look_up(numbers: Sequence[NumberColumn], starts: NDArray[np.int64]) -> NDAr
 
 @dataclass(frozen=True, slots=True)
 class TakenText:
+    """A text column of some rows."""
+
     codes: NDArray[np.int32]
     values: tuple[str, ...]
 
@@ -185,6 +188,7 @@ class Taken:
 
     @classmethod
     def of(cls, rows: Rows, chosen: NDArray[np.int64]) -> Taken:
+        """The rows of these places."""
         texts = {name: TakenText(t.codes[chosen], t.values) for name, t in rows.texts.items()}
         return cls(len(chosen), rows.number_names, rows.numbers[chosen] if rows.number_names else rows.numbers, texts)
 

@@ -27,7 +27,8 @@ SEED = 20_130_101
 @dataclass(frozen=True, slots=True)
 class WindowPolicy:
     """Blocks that share their noise, panes, the rows a window needs, and the false alarms wanted: per deployment and 30 days
-    over all columns, for windows of one block each."""
+    over all columns, for windows of one block each.
+    """
 
     block_us: int = DAY_US
     pane_us: int = HOUR_US
@@ -38,7 +39,8 @@ class WindowPolicy:
 
 def measured(test: DriftTest, column: Column, reference: Counts, window: Counts) -> Measurement | None:
     """One column's two sides put to a test; None where the test does not apply (order asked of texts) or both sides are empty.
-    Where only one side holds anything, the difference is as large as can be measured against an even spread."""
+    Where only one side holds anything, the difference is as large as can be measured against an even spread.
+    """
     if isinstance(column, NumberColumn) and test.ordered:
         sides = column.distribution(reference), column.distribution(window)
         positions = (column.positions - column.centre) / column.scale
@@ -113,7 +115,8 @@ def _sampling(test: DriftTest, column: Column, total: Counts, rows: int) -> floa
 
 def threshold_of(profile: Profile, place: int, test: DriftTest, rows: int, tail: float) -> float:
     """The statistic that a window of so many rows exceeds with probability ``tail`` when nothing is wrong; infinite where the
-    reference was too short to tell (fewer than three blocks)."""
+    reference was too short to tell (fewer than three blocks).
+    """
     noise = profile.noise
     if noise is None or noise.windows < 3:
         return math.inf
@@ -141,21 +144,22 @@ def _root_scale(noise: Noise, test: DriftTest, place: int, rows: int) -> float:
 
 def tail_of(size: float, degrees: int) -> float:
     """P(|t| > size)."""
-    from scipy.special import stdtr  # noqa: PLC0415 - SciPy only where it is needed
+    from scipy.special import stdtr
 
     return float(2 * stdtr(degrees, -abs(size)))
 
 
 def quantile_of(tail: float, degrees: int) -> float:
     """The size that |t| exceeds with probability ``tail``."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - SciPy only where it is needed
+    from scipy.special import stdtrit
 
     return float(-stdtrit(degrees, tail / 2))
 
 
 def pane_noise_of(grid: Grid, panes: NDArray[np.int64], policy: WindowPolicy) -> PaneNoise:
     """What single panes of the reference show at most: a row a column of (90 % point of KS D, its maximum, largest missing
-    share); texts have no D."""
+    share); texts have no D.
+    """
     figures = np.zeros((len(grid.columns), 3))
     used = 0
     for place, column in enumerate(grid.columns):

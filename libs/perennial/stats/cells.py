@@ -20,7 +20,7 @@ FIRST, LAST = 128, 65407
 
 
 def _order() -> NDArray[np.uint16]:
-    raw = np.arange(CELLS, dtype=np.uint32)
+    raw = np.arange(CELLS)
     ordered = np.where(raw & 0x8000, raw ^ 0xFFFF, raw | 0x8000)
     ordered[0x8000] = ZERO  # minus zero is zero
     return ordered.astype(np.uint16)
@@ -32,7 +32,7 @@ ORDER = _order()
 
 def _starts() -> NDArray[np.float64]:
     """The number of least magnitude in each ordered cell, as a distance from the centre."""
-    raw = np.arange(CELLS, dtype=np.uint32) << 16
+    raw = (np.arange(CELLS) << 16).astype(np.uint32)
     with np.errstate(invalid="ignore"):
         distances = raw.view(np.float32).astype(np.float64)
     starts = np.zeros(CELLS)
@@ -48,8 +48,7 @@ def raw_cells(values: NDArray[np.floating[Any]], centre: NDArray[np.float32] | n
     """The unordered cell of each value; ``ORDER`` sorts them. Numbers are taken as float32, as models take them."""
     with np.errstate(over="ignore", invalid="ignore"):
         distance = values.astype(np.float32, copy=False) - centre
-    cells: NDArray[np.uint32] = distance.view(np.uint32) >> 16
-    return cells
+    return distance.view(np.uint32) >> np.uint32(16)
 
 
 def cell_of(value: float, centre: float) -> int:

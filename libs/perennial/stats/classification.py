@@ -16,7 +16,8 @@ from perennial.stats.losses import SCORE_BINS, UNIT, fixed_sum, label_places, lo
 @dataclass(frozen=True)
 class ClassificationSums:
     """Truths against answers (``confusion[truth, answer]``), log-loss in units of 2**-40, and for each class a histogram of
-    its score over rows that are it and rows that are not (``scores[class, is it, bin]``), which AUC is made of."""
+    its score over rows that are it and rows that are not (``scores[class, is it, bin]``), which AUC is made of.
+    """
 
     classes: tuple[str, ...]
     log_loss: int
@@ -54,7 +55,7 @@ class ClassificationSums:
         )
 
     def minus(self, other: ClassificationSums) -> ClassificationSums:
-        """This without the other: how a correction takes a first value out again. InvalidArgument when their classes differ."""
+        """What is left without the other: how a correction takes a first value out. InvalidArgument when their classes differ."""
         taken = ClassificationSums(other.classes, -other.log_loss, -other.confusion, -other.scores)
         return self.merged(taken)
 

@@ -19,7 +19,7 @@ from perennial.errors import InvalidArgument
 
 @dataclass(frozen=True, slots=True)
 class ChartPolicy:
-    """``slack`` and ``limit`` in sigma; sigma from the last ``history`` blocks, from the reference's until there are ``least``."""
+    """``slack`` and ``limit`` in sigma; sigma from the last ``history`` blocks, the reference's until there are ``least``."""
 
     slack: float = 0.5
     limit: float = 5.0
@@ -64,7 +64,7 @@ class Chart:
         """Scale of a block mean; NaN when neither live blocks nor the reference tell."""
         if len(self.means) >= self.policy.least:
             return scale_of(self.means)
-        return scale_of((*self.reference, *self.means)[-self.policy.history :]) if len(self.reference) > 1 else scale_of(self.means)
+        return scale_of((*self.reference, *self.means)[-self.policy.history :] if len(self.reference) > 1 else self.means)
 
     def updated(self, block_mean: float) -> tuple[Chart, Alarm | None]:
         """The chart after one more block, and the alarm if it is past the limit. A chart that alarms keeps its sums: the caller
@@ -105,7 +105,8 @@ class Chart:
 
     def reset(self, reference: Sequence[float] | None = None) -> Chart:
         """The chart at rest again (promotion, decline, failure, rollback); it keeps the block means that give it its scale,
-        and takes another version's reference when one is given."""
+        and takes another version's reference when one is given.
+        """
         kept = replace(self, upper=0.0, lower=0.0, upper_blocks=0, lower_blocks=0)
         return kept if reference is None else replace(kept, reference=Chart.start(reference, self.policy).reference)
 
@@ -139,7 +140,7 @@ def _standardised(mean: float, sigma: float) -> float:
 
 
 def scale_of(means: Sequence[float]) -> float:
-    """sigma = 1.4826 MAD / sqrt(2) of the differences of the means; NaN below two differences.
+    """Sigma = 1.4826 MAD / sqrt(2) of the differences of the means; NaN below two differences.
 
     >>> round(scale_of([0.0, 1.0, 0.0, 1.0, 0.0]), 4)
     1.0484

@@ -105,7 +105,8 @@ def classification_errors(
     offset_us: int = 0,
 ) -> ErrorProfile:
     """The error profile of out-of-sample outputs (columns ``p:<class>``). InvalidArgument as for regressions, and when a
-    label is no class or a class has no column."""
+    label is no class or a class has no column.
+    """
     loss = log_losses(labels, matrix_of(outputs, classes), classes)
     return _profile("classification", np.zeros_like(loss), loss, times_us, (block_us, offset_us))
 

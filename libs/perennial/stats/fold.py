@@ -26,7 +26,8 @@ Unseen = Mapping[str, Mapping[str, int]]
 @dataclass(frozen=True)
 class Fold:
     """Counts of some rows over a profile's bins (``counts``: inputs, then outputs), fixed-point sums of the number columns,
-    and a sample of texts the reference never had: of each column the 16 of least checksum, with exact counts."""
+    and a sample of texts the reference never had: of each column the 16 of least checksum, with exact counts.
+    """
 
     profile: int
     rows: int

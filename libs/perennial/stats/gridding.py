@@ -99,7 +99,8 @@ def _bins(
 
 def _tails(lowest: float, highest: float, centre: float) -> tuple[set[int], set[int]]:
     """Cells that end tail bins below and above the range: ever wider steps away from it, and, as seen from a centre of zero,
-    steps by a factor towards and away from zero, so that a changed unit keeps a shape."""
+    steps by a factor towards and away from zero, so that a changed unit keeps a shape.
+    """
     span = (highest - lowest) or abs(lowest) or 1.0
     away = span * 2.0 ** (np.arange(AWAY_BINS) / 2 - 2)
     under, over = [lowest - away], [highest + away]

@@ -46,7 +46,7 @@ def absolute_errors(truth: NDArray[Any], prediction: NDArray[Any]) -> Floats:
     truth, prediction = np.asarray(truth, float), np.asarray(prediction, float)
     if truth.shape != prediction.shape:
         raise InvalidArgument(f"{len(truth)} truths do not fit {len(prediction)} predictions")
-    return np.abs(truth - prediction)
+    return np.asarray(np.abs(truth - prediction))
 
 
 def matrix_of(outputs: Rows, classes: Sequence[str]) -> Floats:
@@ -99,7 +99,7 @@ class RegressionSums:
         return RegressionSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def minus(self, other: RegressionSums) -> RegressionSums:
-        """This without the other: how a correction takes a first value out again."""
+        """What is left without the other: how a correction takes a first value out again."""
         return RegressionSums(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
     @property
@@ -156,7 +156,7 @@ class PairedSums:
         return PairedSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def minus(self, other: PairedSums) -> PairedSums:
-        """This without the other: how a correction takes a first value out again."""
+        """What is left without the other: how a correction takes a first value out again."""
         return PairedSums(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
     def to_json(self) -> dict[str, Any]:

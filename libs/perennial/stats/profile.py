@@ -1,4 +1,4 @@
-"""How does a training set become a reference profile?"""  # noqa: A005 - the word of the field; nobody imports the profiler from here
+"""How does a training set become a reference profile?"""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perennial.errors import InvalidArgument
+from perennial.stats.binning import fold_blocks
 from perennial.stats.calibration import WindowPolicy, pane_noise_of, window_noise_of
 from perennial.stats.columns import Grid
 from perennial.stats.errors import ErrorProfile
-from perennial.stats.binning import fold_blocks
 from perennial.stats.gridding import grid_of
 from perennial.stats.reference import Noise, PaneNoise, Profile
 from perennial.stats.rows import Rows

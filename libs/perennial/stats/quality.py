@@ -25,7 +25,8 @@ Kind = Literal["unit_change", "schema_change", "missing", "range"]
 @dataclass(frozen=True, slots=True)
 class QualitySettings:
     """``min_rows``: rows a column needs to be judged; ``recent_rows``: rows the recent panes need to be compared with;
-    the other figures are shares of rows, or KS D."""
+    the other figures are shares of rows, or KS D.
+    """
 
     min_rows: int = 40
     recent_rows: int = 200
@@ -115,7 +116,8 @@ def _unit(
     profile: Profile, place: int, column: NumberColumn, counts: Counts, before: Counts | None, rule: QualitySettings
 ) -> QualityChange | None:
     """A conversion explains the pane: its shape differs from the reference more than any of the reference's panes does (or its
-    values lie between those that a discrete column had), and once converted back it differs no more than they usually do."""
+    values lie between those that a discrete column had), and once converted back it differs no more than they usually do.
+    """
     heaped = np.cumsum(column.distribution(counts))
     if heaped[-1] < rule.min_rows:
         return None
@@ -126,7 +128,9 @@ def _unit(
     if gap < rule.least_distance or (gap <= worst * 1.1 and novel < rule.novel):
         return None
     found = scaling_of(column, counts)
-    if found is None or not _explains(found, usual, worst, novel >= rule.novel) or not _abrupt(column, found, counts, before, rule):
+    if found is None or not _explains(found, usual, worst, novel=novel >= rule.novel):
+        return None
+    if not _abrupt(column, found, counts, before, rule):
         return None
     words = f" ({found.name})" if found.name else ""
     detail = (
@@ -149,9 +153,10 @@ def _ordinary(profile: Profile, place: int, rows: int, rule: QualitySettings) ->
     return usual, worst
 
 
-def _explains(found: Scaling, usual: float, worst: float, novel: bool) -> bool:
+def _explains(found: Scaling, usual: float, worst: float, *, novel: bool) -> bool:
     """Converted back the pane is an ordinary one, much nearer than before, and spread widely enough to have a shape. A factor
-    without a name, or one that shifts as well, needs more: values never seen, or twice the distance of any training hour."""
+    without a name, or one that shifts as well, needs more: values never seen, or twice the distance of any training hour.
+    """
     ordinary = max(usual, 0.8 / math.sqrt(found.rows))
     plain = bool(found.name) and found.offset == 0
     sure = plain or novel or found.before >= 2 * worst
@@ -185,7 +190,7 @@ def _range(
     usual = float(np.average(column.cell_values, weights=column.cell_counts))
     mean = column.mean(counts, int(pane.sums[place]))
     factor = mean / usual if usual else 1.0
-    detail = f"{column.name}: {share:.0%} of the rows lie far outside training's range; the mean is {mean:.4g} instead of {usual:.4g}"
+    detail = f"{column.name}: {share:.0%} of the rows lie far outside training's range; mean {mean:.4g}, not {usual:.4g}"
     return QualityChange(column.name, "range", factor, {"far": share, "mean": mean, "reference_mean": usual}, detail)
 
 

@@ -25,7 +25,8 @@ NUMBER_ARRAYS = {
 @dataclass(frozen=True)
 class Noise:
     """How far windows of the reference itself are from the rest of it, by test: root of the statistic's scale squared, as
-    ``cluster + sampling / rows`` (columns x 2), from so many windows."""
+    ``cluster + sampling / rows`` (columns x 2), from so many windows.
+    """
 
     windows: int
     scales: Mapping[str, NDArray[np.float64]]
@@ -116,10 +117,10 @@ class Profile:
         try:
             if values["format"] != FORMAT:
                 raise DataLoss(f"a profile of format {values['format']}; this reads {FORMAT}")
-            grids = [_grid_from(values[side], f"{side}.", arrays) for side in ("inputs", "outputs")]
             scales = {name.removeprefix("noise."): a for name, a in arrays.items() if name.startswith("noise.")}
             return cls(
-                *grids,
+                inputs=_grid_from(values["inputs"], "inputs.", arrays),
+                outputs=_grid_from(values["outputs"], "outputs.", arrays),
                 rows=values["rows"],
                 start_us=values["start_us"],
                 end_us=values["end_us"],
@@ -160,7 +161,8 @@ def _grid_from(columns: list[dict[str, Any]], prefix: str, arrays: dict[str, NDA
             continue
         held = {name: arrays[key + name] for name in NUMBER_ARRAYS}
         plain = {name: values[name] for name in ("name", "centre", "scale", "low", "high", "discrete")}
-        column = NumberColumn(**plain, **held)
+        parts: dict[str, Any] = plain | held
+        column = NumberColumn(**parts)
         if not len(column.uppers) or len(column.counts) != column.bins or len(column.edges) != column.values - 1:
             raise DataLoss(f"column {column.name!r} of a profile does not fit together")
         numbers.append(column)

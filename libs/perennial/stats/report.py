@@ -139,7 +139,7 @@ def _decided(found: Sequence[ColumnComparison], settings: DriftSettings) -> list
             c.p_value < c.threshold if c.test in ("ks", "chi_square") and settings.method == "ks" else c.statistic > c.threshold
             for c in found
         ]
-    kept = discoveries([c.p_value for c in found], settings.q) if found else []
+    kept = discoveries([c.p_value for c in found], settings.q).tolist()
     return [
         bool(k) and c.statistic > c.threshold and c.effect >= settings.least_effect for c, k in zip(found, kept, strict=True)
     ]
@@ -166,7 +166,8 @@ def _advice(columns: Sequence[ColumnComparison], rows: int, settings: DriftSetti
 
 def persistent(reports: Sequence[WindowReport]) -> tuple[str, ...]:
     """Columns of importance (at least half an even share) that drifted in 2 of the last 3 windows, most important first: the
-    early sign on which a retraining may be asked for without outcomes."""
+    early sign on which a retraining may be asked for without outcomes.
+    """
     latest = reports[-3:]
     times = Counter(c.column for report in latest for c in report.drifted)
     if not latest:

@@ -40,7 +40,8 @@ class PairedBlock:
 class ShadowPolicy:
     """``margin``: the worsening that is tolerated, a share of the champion's loss; ``max_shadow_us``: when the estimate decides;
     ``long_shadow``: how many times that a doubtful challenger may take; ``day_spread``: standard deviation of a day's gain,
-    a share of the loss; ``tail``: chance that an early look is ever wrong, each way."""
+    a share of the loss; ``tail``: chance that an early look is ever wrong, each way.
+    """
 
     margin: float = 0.10
     max_shadow_us: int = DAY_US
@@ -162,7 +163,8 @@ def _check(blocks: Sequence[PairedBlock]) -> None:
 
 def day_spread_of(blocks: Sequence[PairedBlock]) -> float:
     """Standard deviation between days of the relative gain, what rows alone explain taken off; NaN below three days. Use it on
-    the paired blocks of past rollouts in place of the default."""
+    the paired blocks of past rollouts in place of the default.
+    """
     by_day: dict[int, list[PairedBlock]] = defaultdict(list)
     for block in blocks:
         if block.count > 0 and block.champion_loss > 0:

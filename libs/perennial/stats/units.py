@@ -52,7 +52,8 @@ NAMED_ADVANTAGE = 0.02
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """``before``: KS D between window and reference; ``after``: the same once the window is converted back by the best
-    ``new = old * factor + offset`` found (``name`` when it is one of the known ones); ``spread``: bins that hold rows."""
+    ``new = old * factor + offset`` found (``name`` when it is one of the known ones); ``spread``: bins that hold rows.
+    """
 
     factor: float
     offset: float
@@ -92,7 +93,8 @@ def scaling_of(column: NumberColumn, counts: Counts) -> Scaling | None:
 
 def likelihood(column: NumberColumn, counts: Counts, candidate: int) -> float:
     """Mean log-likelihood of a window's numbers, in nats a row, if they are the reference's under one conversion; two rows in a
-    hundred may be anything."""
+    hundred may be anything.
+    """
     moved = column.cell_values * FACTORS[candidate] + OFFSETS[candidate]
     bins = column.look_up[ORDER[raw_cells(moved, np.float32(column.centre))]]
     held = np.bincount(bins, column.cell_counts, column.bins)

@@ -49,6 +49,6 @@ class ChiSquare(DriftTest):
 
 
 def _tail(statistic: float, degrees: int) -> float:
-    from scipy.special import chdtrc  # noqa: PLC0415 - SciPy only where it is needed
+    from scipy.special import chdtrc
 
     return float(chdtrc(degrees, statistic))

@@ -17,8 +17,8 @@ class JensenShannon(DriftTest):
 
     JS = sqrt((KL(p | m) + KL(q | m)) / 2) with m = (p + q) / 2, in nats: a metric (Endres and Schindelin 2003).
 
-    >>> JensenShannon().measure(reference=[1, 0], window=[0, 1]).statistic == np.sqrt(np.log(2))
-    True
+    >>> round(JensenShannon().measure(reference=[1, 0], window=[0, 1]).statistic ** 2, 6)
+    0.693147
     """
 
     name: ClassVar[str] = "js"
