@@ -7,6 +7,7 @@ from perennial.runtime.service import Runtime, run
 from perennial.spool import Spool
 from perennial.topics import MODELS, MONITORING
 from perennial.v1 import serving_pb2
+
 from services.serving import events
 from services.serving.config import ServingConfig
 from services.serving.creation import Creation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from perennial.errors import FailedPrecondition, InvalidArgument, NotFound
 from perennial.runtime.peers import Peers
 from perennial.v1.feature_pb2 import GetFeatureViewRequest
+
 from services.serving.domain.deployment import CHAMPION, Deployment
 from services.serving.domain.rollout import Build
 from services.serving.domain.spec import FeatureBinding, Spec

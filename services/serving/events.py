@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
-
 from perennial.clock import from_us
 from perennial.runtime.events import Event
 from perennial.topics import DEPLOYMENT_STATE, DEPLOYMENTS
 from perennial.v1.events_pb2 import DeploymentStateChanged, Promoted, RolledBack, RolloutDeclined, RolloutStepped
+
 from services.serving import wire
 from services.serving.domain.deployment import Deployment
 from services.serving.domain.rollout import Rollout, RolloutState

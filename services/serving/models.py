@@ -7,6 +7,7 @@ from typing import NamedTuple
 from perennial.errors import Aborted, AlreadyExists, FailedPrecondition
 from perennial.runtime.peers import Peers
 from perennial.v1.registry_pb2 import GetModelRequest, GetModelVersionRequest, SetAliasRequest
+
 from services.serving import wire
 from services.serving.domain.deployment import CHAMPION
 from services.serving.domain.rollout import Build

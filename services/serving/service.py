@@ -8,6 +8,7 @@ from perennial.clock import Clock, to_us
 from perennial.errors import FailedPrecondition, InvalidArgument
 from perennial.v1 import serving_pb2 as pb
 from perennial.v1.common_pb2 import Page
+
 from services.serving import wire
 from services.serving.creation import Creation
 from services.serving.domain import deployment as rules

@@ -9,6 +9,7 @@ from typing import Any
 from perennial.errors import AlreadyExists, NotFound
 from perennial.runtime.events import Event
 from perennial.runtime.postgres import Postgres, Transaction
+
 from services.serving.domain import plain
 from services.serving.domain.deployment import Change, Deployment
 from services.serving.domain.rollout import Build, Rollout, RolloutState

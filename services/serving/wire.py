@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from google.protobuf import duration_pb2, json_format, timestamp_pb2
-
 from perennial.clock import from_us, to_us
 from perennial.errors import InvalidArgument
 from perennial.package import Signature
@@ -15,6 +14,7 @@ from perennial.stats.sequential import PairedBlock
 from perennial.v1 import serving_pb2 as pb
 from perennial.v1.events_pb2 import VariantsCompared
 from perennial.v1.registry_pb2 import ModelVersion
+
 from services.serving.domain.deployment import Comparison, Deployment
 from services.serving.domain.rollout import Build, Rollout, RolloutState
 from services.serving.domain.spec import DAY_US, HOUR_US, MAX_ROWS, FeatureBinding, RolloutPolicy, Spec, TimeMode

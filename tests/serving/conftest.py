@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-
 from perennial.testing.platform import Platform
+
 from tests.serving.world import World
 
 

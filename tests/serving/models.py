@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
 from perennial.package import Column, ColumnType, Manifest, ModelPackage, Signature, Task
 from perennial.package.graph import GraphBuilder
 from perennial.package.signature import Pii

@@ -12,16 +12,19 @@ import grpc
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from perennial.clock import to_us
 from perennial.errors import from_status
 from perennial.frames import Table, decode, encode
 from perennial.package import ModelPackage
-from perennial.runtime.events import Event, decode as decode_event, headers_of
+from perennial.runtime.events import Event, headers_of
+from perennial.runtime.events import decode as decode_event
+from perennial.runtime.tokens import ServiceKey
 from perennial.testing.platform import Platform, ServiceProcess
 from perennial.topics import Topic
-from perennial.v1 import registry_pb2, registry_pb2_grpc, serving_pb2 as pb, serving_pb2_grpc
+from perennial.v1 import registry_pb2, registry_pb2_grpc, serving_pb2_grpc
+from perennial.v1 import serving_pb2 as pb
 from perennial.v1.events_pb2 import PredictionBatch, ShadowBatch, StreamEnded, StreamGap, StreamProgress
+
 from tests.serving.models import upload
 
 STUBS = {"registry": registry_pb2_grpc.RegistryServiceStub, "serving": serving_pb2_grpc.ServingServiceStub}
@@ -70,7 +73,9 @@ class World:
     async def register(self, model: str, made: ModelPackage, *, deployment: str = "", decision: str = "") -> str:
         """Register a version; its number."""
         lineage = {"deployment": deployment, "decision_id": decision} if deployment else None
-        answer = await self.call("RegisterModelVersion", upload(model, made, lineage=lineage), service="registry")
+        key = ServiceKey((self.platform.home.secrets / "service-key").read_text().strip())
+        token = key.token("trainer", audience=f"perennial:{self.platform.namespace}")
+        answer = await self.call("RegisterModelVersion", upload(model, made, lineage=lineage), service="registry", token=token)
         return str(answer.model_version.version)
 
     async def alias(self, model: str) -> str:
@@ -140,15 +145,12 @@ class World:
         """Everything on a topic up to its end now, with its headers, in order per partition."""
         name = f"{self.platform.namespace}.{topic.name}"
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+            name, bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
         )
         await consumer.start()
         found: list[tuple[dict[str, bytes], Any]] = []
         try:
-            from aiokafka import TopicPartition
-
-            partitions = [TopicPartition(name, p) for p in consumer.partitions_for_topic(name) or await _partitions(consumer, name)]
-            consumer.assign(partitions)
+            partitions = list(consumer.assignment())
             ends = await consumer.end_offsets(partitions)
             await consumer.seek_to_beginning(*partitions)
             while any([await consumer.position(p) < ends[p] for p in partitions]):
@@ -157,12 +159,6 @@ class World:
         finally:
             await consumer.stop()
         return found
-
-
-async def _partitions(consumer: Any, name: str) -> set[int]:
-    await consumer._client.force_metadata_update()
-    found: set[int] = consumer.partitions_for_topic(name) or set()
-    return found
 
 
 @dataclass

@@ -34,6 +34,9 @@ class _Texts:
             return
         codes, values = text
         known = self.values
+        if rows == 1 and len(values) == 1:
+            self.codes.append(known.setdefault(values[0], len(known)) if codes[0] == 0 else -1)
+            return
         places = [known.setdefault(value, len(known)) for value in values]
         if rows == 1:
             code = int.from_bytes(codes, "little", signed=True)

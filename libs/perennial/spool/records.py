@@ -18,11 +18,12 @@ HEAD = struct.Struct("<II")
 OPENED, CALL, MESSAGE = 1, 2, 3
 LARGEST = 256 * 1024 * 1024
 _CALL = struct.Struct("<BBHd")  # kind, parts, length of the request id, wall time
-_PART = struct.Struct("<IQIfBBH")  # ordinal, first_n, rows, latency, status, has keys, number of text columns
+_PART = struct.Struct("<IQIfBBHII")  # ordinal, first_n, rows, latency, status, has keys, text columns, bytes of numbers, of outputs
 _MESSAGE = struct.Struct("<BBIQ")  # kind, length of the type's name, ordinal, the stream's next_n
 _OPENED = struct.Struct("<BIQ")  # kind, ordinal, next_n
 _ANSWER = struct.Struct("<16sI")
 _COUNT = struct.Struct("<I")
+_unpack_count = _COUNT.unpack_from
 
 Bytes = bytes | memoryview
 
@@ -120,8 +121,8 @@ def call(parts: Sequence[Part], wall_s: float, request_id: str = "", body: bytes
     for part in parts:
         ordinal, first_n, rows, latency, status, times, numbers, outputs, texts, keys = part
         pieces += (
-            _PART.pack(ordinal, first_n, rows, latency, status, keys is not None, len(texts)),
-            _COUNT.pack(len(numbers)), _COUNT.pack(len(outputs)), times, numbers, outputs,
+            _PART.pack(ordinal, first_n, rows, latency, status, keys is not None, len(texts), len(numbers), len(outputs)),
+            times, numbers, outputs,
         )  # fmt: skip
         for text in texts:
             _add_text(pieces, text)
@@ -187,20 +188,28 @@ def _parse_call(payload: memoryview) -> Call:
 
 
 def _parse_part(payload: memoryview, at: int) -> tuple[Part, int]:
-    ordinal, first_n, rows, latency, status, has_keys, texts = _PART.unpack_from(payload, at)
-    at += _PART.size
-    (numbers,), (outputs,) = _COUNT.unpack_from(payload, at), _COUNT.unpack_from(payload, at + 4)
-    times_at = at + 8
+    ordinal, first_n, rows, latency, status, has_keys, texts, numbers, outputs = _PART.unpack_from(payload, at)
+    times_at = at + _PART.size
     numbers_at = times_at + rows * 8
     outputs_at = numbers_at + numbers
     at = outputs_at + outputs
-    columns = []
-    for _ in range(texts):
-        text, at = _parse_text(payload, at, rows)
-        columns.append(text)
+    columns: list[Text] = []
     keys = None
-    if has_keys:
-        keys, at = _parse_text(payload, at, rows)
+    for place in range(texts + has_keys):
+        codes_at, at = at, at + rows * 4
+        (count,) = _unpack_count(payload, at)
+        at += 4
+        if count == 1:
+            (length,) = _unpack_count(payload, at)
+            values = [str(payload[at + 4 : at + 4 + length], "utf-8")]
+            at += 4 + length
+        else:
+            values, at = _parse_values(payload, at, count)
+        text = Text(payload[codes_at : codes_at + rows * 4], values)
+        if place < texts:
+            columns.append(text)
+        else:
+            keys = text
     part = Part(
         ordinal, first_n, rows, latency, status, payload[times_at:numbers_at], payload[numbers_at:outputs_at],
         payload[outputs_at : outputs_at + outputs], columns, keys,
@@ -208,15 +217,11 @@ def _parse_part(payload: memoryview, at: int) -> tuple[Part, int]:
     return part, at
 
 
-def _parse_text(payload: memoryview, at: int, rows: int) -> tuple[Text, int]:
-    codes = payload[at : at + rows * 4]
-    at += rows * 4
-    (count,) = _COUNT.unpack_from(payload, at)
-    at += 4
+def _parse_values(payload: memoryview, at: int, count: int) -> tuple[list[str], int]:
     values = []
     for _ in range(count):
-        (length,) = _COUNT.unpack_from(payload, at)
+        (length,) = _unpack_count(payload, at)
         at += 4
         values.append(str(payload[at : at + length], "utf-8"))
         at += length
-    return Text(codes, values), at
+    return values, at

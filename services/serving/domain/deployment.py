@@ -11,6 +11,7 @@ from typing import Any
 
 from perennial.errors import AlreadyExists, FailedPrecondition
 from perennial.stats.sequential import Decision, PairedBlock, ShadowPolicy, decide
+
 from services.serving.domain.rollout import Build, Rollout, RolloutState
 from services.serving.domain.spec import FULL, RolloutPolicy, Spec
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-
 from perennial.errors import DataLoss, InvalidArgument, NotFound
 from perennial.frames import Table, Text
 from perennial.package import Manifest, ModelPackage, Predictor, artifact_digest, open_package
 from perennial.package.manifest import MANIFEST, FileEntry
 from perennial.runtime.objects import Objects
+
 from services.serving.domain.rollout import Build
 
 
@@ -86,5 +87,6 @@ def _open(path: Path, build: Build) -> Predictor:
     signature = predictor.signature
     texts = {name: Text(np.full(1, -1, dtype=np.int32), ()) for name in signature.text_names}
     numbers = np.zeros((1, len(signature.number_names)), dtype=np.float32)
-    predictor.run(Table(1, signature.number_names, numbers, texts))  # the first run allocates
+    with suppress(Exception):  # the first run allocates; whether a row can be answered is for the calls to find out
+        predictor.run(Table(1, signature.number_names, numbers, texts))
     return predictor

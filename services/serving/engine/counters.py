@@ -5,10 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-
 from perennial import metrics
 from perennial.runtime.telemetry import REGISTRY
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 _EDGES = metrics.CALL_BUCKETS
 

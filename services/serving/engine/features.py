@@ -8,6 +8,7 @@ from perennial.errors import InvalidArgument
 from perennial.frames import Table, decode, encode_text
 from perennial.runtime.peers import Peers
 from perennial.v1.feature_pb2 import FeatureSelection, ReadOnlineRequest
+
 from services.serving.engine.line import Line
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from perennial import metrics
 from perennial.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, PerennialError
@@ -16,6 +17,7 @@ from perennial.runtime import telemetry
 from perennial.runtime.tokens import KnownKey
 from perennial.spool import Spool
 from perennial.v1.events_pb2 import StreamProgress
+
 from services.serving.domain.deployment import CHALLENGER, CHAMPION, Deployment
 from services.serving.domain.spec import TimeMode
 from services.serving.engine.cache import ModelCache
@@ -53,12 +55,19 @@ class Fleet:
         """What was answered here."""
         return self._counters
 
+    def deployments(self) -> list[Deployment]:
+        """What is answered for here."""
+        return [line.deployment for line in self._plane.lines.values()]
+
     def close(self) -> None:
         """Show no figures any more."""
         self._counters.close()
 
     async def serve(self, deployment: Deployment) -> None:
         """Answer for the deployment as it is now; returns when the next call will be answered so."""
+        line = self._plane.lines.get(deployment.name)
+        if line is not None and replace(line.deployment, watermark_us=deployment.watermark_us) == deployment:
+            return
         async with self._lock:
             await self._serve(deployment)
         await self.write_snapshot()
@@ -176,7 +185,7 @@ class Fleet:
         if line is not None and line.deployment.state_version > version:
             # Taken over before its commit. It will come, or it failed and what is stored holds.
             self._ghosts[name] = self._ghosts.get(name, 0) + 1
-            if self._ghosts[name] < 5:  # noqa: PLR2004 seconds
+            if self._ghosts[name] < 5:
                 return False
             del self._plane.lines[name]
         self._ghosts.pop(name, None)
@@ -209,9 +218,8 @@ class Fleet:
     async def write_snapshot(self) -> None:
         """Keep what is known now on the own disk."""
         self._written = time.time()
-        deployments = [line.deployment for line in self._plane.lines.values()]
         try:
-            await asyncio.to_thread(self._snapshot.write, deployments, self.keys())
+            await asyncio.to_thread(self._snapshot.write, self.deployments(), self.keys())
         except OSError as error:
             _LOG.warning("the snapshot cannot be written", error=str(error))
 

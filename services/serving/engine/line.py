@@ -8,6 +8,7 @@ from functools import cached_property
 from perennial.package import ColumnType, Predictor, Signature
 from perennial.package.signature import Pii
 from perennial.spool import Spool, Stream, StreamInfo
+
 from services.serving.domain.deployment import CHALLENGER, CHAMPION, Deployment
 from services.serving.domain.guardrail import Guardrail
 from services.serving.domain.rollout import RolloutState

@@ -14,6 +14,7 @@ from perennial.runtime.bus import Outgoing as Record
 from perennial.runtime.events import Event, headers_of
 from perennial.spool import Outgoing, Sender, Spool, orphans
 from perennial.topics import PREDICTIONS
+
 from services.serving.engine.repeats import Repeats
 
 _LOOK_S = 10.0

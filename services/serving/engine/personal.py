@@ -6,7 +6,6 @@ from hashlib import blake2b
 from math import isnan
 
 import numpy as np
-
 from perennial.frames import Table, Text
 
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PerennialError, ResourceExhausted
 from perennial.frames import Table, Text, decode
 from perennial.runtime.peers import Peers
@@ -24,6 +23,7 @@ from perennial.spool import Text as LoggedText
 from perennial.spool.batches import outputs_blocks
 from perennial.v1.common_pb2 import Frame
 from perennial.v1.serving_pb2 import PredictionRun, PredictRequest, PredictResponse
+
 from services.serving.config import ServingConfig
 from services.serving.domain.deployment import CHALLENGER, CHAMPION
 from services.serving.domain.routing import challenged

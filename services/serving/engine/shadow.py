@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
 from perennial import metrics
 from perennial.frames import Table
 from perennial.runtime.telemetry import metric
 from perennial.spool import Spool, Stream
 from perennial.spool.batches import outputs_frame
 from perennial.v1.events_pb2 import ShadowBatch
+
 from services.serving.engine.line import Line, Loaded
 
 _MOST_ROWS = 1024

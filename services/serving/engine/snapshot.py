@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-
 from perennial.errors import DataLoss, FailedPrecondition, NotFound
 from perennial.runtime.tokens import KnownKey
+
 from services.serving.domain import plain
 from services.serving.domain.deployment import Deployment
 

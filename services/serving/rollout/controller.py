@@ -18,6 +18,7 @@ from perennial.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition
 from perennial.runtime import crash, telemetry
 from perennial.runtime.leases import Lease, Leases
 from perennial.v1.events_pb2 import VariantsCompared
+
 from services.serving import wire
 from services.serving.domain import deployment as rules
 from services.serving.domain.deployment import Change, Deployment
@@ -87,7 +88,7 @@ class Controller:
         """A guardrail of this process took a challenger out; it is written as soon as that is possible."""
         rollout = line.deployment.rollout
         version = rollout.challenger if rollout else ""
-        telemetry.metric(metrics.VARIANT_CUT).labels(line.deployment.name, version, reason.split(":")[0][:60]).inc()
+        telemetry.metric(metrics.VARIANT_CUT).labels(line.deployment.name, version, reason.split(":", maxsplit=1)[0][:60]).inc()
         self._cuts.put_nowait((line.deployment.name, line.rollout_id, version, reason))
 
     # What is done.
@@ -100,6 +101,9 @@ class Controller:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._until(lambda: self._all_heard(name, versions))
+                if deployment.rollout is None and not await self._store.registrations(name):
+                    await self._fleet.serve(deployment)
+                    return deployment
                 async with self._leases.held(_lease(name), _LEASE_S) as lease:
                     return await self._settled(name, t_us, lease)
         except TimeoutError:
@@ -233,7 +237,7 @@ class Controller:
     async def tick(self) -> None:
         """Arrival time: step what is due, for ever; and finish what another process began."""
         while True:
-            for deployment in await self._store.every():
+            for deployment in self._fleet.deployments():
                 rollout = deployment.rollout
                 if deployment.spec.time is TimeMode.ARRIVAL and rollout is not None:
                     try:

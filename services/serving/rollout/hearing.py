@@ -5,6 +5,7 @@ from __future__ import annotations
 from perennial.errors import NotFound
 from perennial.runtime.events import Received
 from perennial.v1.events_pb2 import AliasMoved, ApprovalDecided, ModelVersionRegistered, VariantsCompared
+
 from services.serving.domain.deployment import CHAMPION
 from services.serving.rollout.controller import Controller
 from services.serving.store import Registration
