@@ -16,7 +16,6 @@ from services.monitor.closing.moment import Moment
 from services.monitor.domain.policy import Wish
 from services.monitor.domain.time import DAY_US, floored
 from services.monitor.store import decisions, panes
-from services.monitor.store.panes import Variant
 
 LASTING = ("unit_change", "schema_change")
 RULE = QualitySettings()
@@ -24,76 +23,79 @@ DECISIVE_ROWS = 120
 """Rows that say whether an open incident goes on: a single pane of forty may hide it by chance."""
 
 
+Held = list[tuple[int, int, Fold]]
+"""Start, rows and fold of panes, ascending."""
+
+
 async def check(moment: Moment) -> None:
     """Look at every pane that ends at or before the prediction watermark and was not looked at yet."""
     if moment.prediction_us is None:
         return
     length = moment.deployment.policy.pane_us
-    until = floored(moment.prediction_us, length)
-    start = moment.panes_checked_us
+    until, start = floored(moment.prediction_us, length), moment.panes_checked_us
     moment.panes_checked_us = max(until, start or until)
     profile = moment.profile
-    if profile is None or start is None or not moment.config.drift_detection_enabled:
+    if profile is None or start is None or until <= start or not moment.config.drift_detection_enabled:
         return
-    incidents = await decisions.open_incidents(moment.tx, moment.name)
     variant = (moment.name, moment.deployment.champion, "champion")
-    held = {us for us, _, _ in await panes.between(moment.tx, variant, start, until)} if until > start else set()
-    for pane_us in sorted(held) if not incidents else range(start, until, length):
-        await _pane(moment, profile, variant, pane_us, incidents)
-        incidents = await decisions.open_incidents(moment.tx, moment.name)
+    incidents = await decisions.open_incidents(moment.tx, moment.name)
+    earliest = min([start, *(i["since_us"] for i in incidents)]) - DAY_US
+    rows = await panes.between(moment.tx, variant, earliest, until)
+    folds = [(us, count, Fold.from_bytes(state)) for us, count, state in rows if state]
+    held = [item for item in folds if item[2].profile == profile.checksum]
+    filled = {us for us, _, _ in held}
+    for pane_us in range(start, until, length):
+        if pane_us in filled or incidents:
+            known = [item for item in held if item[0] <= pane_us]
+            if await _pane(moment, profile, known, pane_us, incidents):
+                incidents = await decisions.open_incidents(moment.tx, moment.name)
 
 
-async def _pane(moment: Moment, profile: Profile, variant: Variant, pane_us: int, incidents: list[Any]) -> None:
-    """Look at one pane alone and together with those just before it, and at what open incidents have become."""
-    end_us = pane_us + moment.deployment.policy.pane_us
-    rows = await panes.between(moment.tx, variant, min([pane_us - DAY_US, *(i["since_us"] for i in incidents)]), end_us)
-    held = [(us, count, Fold.from_bytes(state)) for us, count, state in rows if state]
-    held = [(us, count, fold) for us, count, fold in held if fold.profile == profile.checksum]
-    if any(us == pane_us for us, _, _ in held):
+async def _pane(moment: Moment, profile: Profile, held: Held, pane_us: int, incidents: list[Any]) -> bool:
+    """Look at one pane alone and with those just before it, and at what open incidents have become; True when any moved."""
+    length = moment.deployment.policy.pane_us
+    end_us, moved = pane_us + length, False
+    if held and held[-1][0] == pane_us:
         for incident in incidents:
             await _seen(moment, profile, incident, held, end_us)
+            moved = True
         known = {(i["column_name"], i["kind"]) for i in incidents}
         changes: dict[tuple[str, str], tuple[QualityChange, int]] = {}
-        for least_panes in (1, 3, 6):
-            fold, since_us = _grown(held, RULE.min_rows, pane_us - (least_panes - 1) * moment.deployment.policy.pane_us)
-            for change in await _changes(moment, profile, variant, fold, since_us, incidents):
-                changes.setdefault((change.column, change.kind), (change, since_us))
+        for grown in dict.fromkeys(_grown(held, RULE.min_rows, pane_us - before * length) for before in (0, 2, 5)):
+            for change in _changes(profile, held, grown, incidents):
+                changes.setdefault((change.column, change.kind), (change, held[-grown][0]))
         for key, (change, since_us) in changes.items():
             if key not in known:
                 await _opened(moment, change, since_us, end_us)
-    await _confirmed(moment, end_us)
+                moved = True
+    if incidents or moved:
+        await _confirmed(moment, end_us)
+    return moved
 
 
-async def _changes(
-    moment: Moment, profile: Profile, variant: Variant, fold: Fold | None, since_us: int, incidents: list[Any]
-) -> tuple[QualityChange, ...]:
-    """What is broken in a fold and was not before, in the day before it and before any open incident."""
-    if fold is None or not quality_changes(profile, fold, settings=RULE):
+def _changes(profile: Profile, held: Held, grown: int, incidents: list[Any]) -> tuple[QualityChange, ...]:
+    """What is broken in the last panes and was not before, in the day before them and before any open incident."""
+    if not grown:
         return ()
-    earliest = min([since_us, *(i["since_us"] for i in incidents)])
-    recent = await _merged(moment, profile, variant, earliest - DAY_US, earliest)
-    return quality_changes(profile, fold, recent, settings=RULE)
+    fold = merge_folds([fold for _, _, fold in held[-grown:]])
+    if not quality_changes(profile, fold, settings=RULE):
+        return ()
+    earliest = min([held[-grown][0], *(i["since_us"] for i in incidents)])
+    before = [fold for us, _, fold in held if earliest - DAY_US <= us < earliest]
+    return quality_changes(profile, fold, merge_folds(before) if before else None, settings=RULE)
 
 
-def _grown(held: list[tuple[int, int, Fold]], least_rows: int, until_us: int, since_us: int = 0) -> tuple[Fold | None, int]:
-    """The last panes together, back to ``until_us`` and further until they hold enough rows; and where they begin.
+def _grown(held: Held, least_rows: int, until_us: int, since_us: int = 0) -> int:
+    """How many of the last panes reach back to ``until_us``, and further until they hold enough rows.
 
-    None when there are too few rows from ``since_us`` on.
+    0 when there are too few rows from ``since_us`` on.
     """
-    folds: list[Fold] = []
-    begin = count = 0
-    for us, rows, fold in reversed(held):
+    count = taken = 0
+    for us, rows, _ in reversed(held):
         if us < since_us or (count >= least_rows and us < until_us):
             break
-        folds.append(fold)
-        begin, count = us, count + rows
-    return (merge_folds(folds), begin) if count >= least_rows else (None, begin)
-
-
-async def _merged(moment: Moment, profile: Profile, variant: Variant, start_us: int, end_us: int) -> Fold | None:
-    folds = [Fold.from_bytes(state) for _, _, state in await panes.between(moment.tx, variant, start_us, end_us) if state]
-    folds = [fold for fold in folds if fold.profile == profile.checksum]
-    return merge_folds(folds) if folds else None
+        taken, count = taken + 1, count + rows
+    return taken if count >= least_rows else 0
 
 
 async def _opened(moment: Moment, change: QualityChange, since_us: int, end_us: int) -> None:
@@ -106,14 +108,15 @@ async def _opened(moment: Moment, change: QualityChange, since_us: int, end_us: 
     await moment.publish(wire.incident_to(row), end_us, correlation_id=row["incident_id"])
 
 
-async def _seen(moment: Moment, profile: Profile, incident: Any, held: list[tuple[int, int, Fold]], end_us: int) -> None:
+async def _seen(moment: Moment, profile: Profile, incident: Any, held: Held, end_us: int) -> None:
     """An incident goes on while its last rows show it, or all since it began; when enough of them do not, it is over."""
     if incident["version"] != moment.deployment.champion:
         await _moved(moment, incident, "closed", end_us)
         return
-    fold, _ = _grown(held, DECISIVE_ROWS, end_us, incident["since_us"])
-    if fold is None:
+    last = _grown(held, DECISIVE_ROWS, end_us, incident["since_us"])
+    if not last:
         return
+    fold = merge_folds([fold for _, _, fold in held[-last:]])
     whole = merge_folds([fold for us, _, fold in held if us >= incident["since_us"]])
     shown = {(c.column, c.kind): c for part in (fold, whole) for c in quality_changes(profile, part, settings=RULE)}
     change = shown.get((incident["column_name"], incident["kind"]))
