@@ -16,5 +16,5 @@ class TrainerConfig(ServiceConfig):
     deaths: int = setting(3, ge=1, description="How many workers may die over a job before it fails for good")
     retry_s: float = setting(5.0, gt=0, description="Wait before a job is tried again that needs something not there now")
     folds: int = setting(5, ge=2, le=50, description="Folds of whole days for figures out of sample; each is a fit")
-    retrain_folds: int = setting(5, ge=1, le=50, description="Folds really fitted for a retraining; the judged one is the first")
+    retrain_folds: int = setting(1, ge=1, le=50, description="Folds really fitted for a retraining; the judged one is the first")
     harm_margin: float = setting(0.1, ge=0, description="A retraining may be worse than its parent by this share of its loss")

@@ -51,3 +51,57 @@ def rows_expected(early: pl.DataFrame, served: pl.DataFrame, window: tuple[int, 
     first = served["event_time_us"].min()
     before = early.filter(pl.col("event_time_us").is_between(window[0], first, closed="left")).height
     return before + served.filter(pl.col("event_time_us") <= window[1] - 3_600_000_000).height
+
+
+async def test_a_request_that_comes_twice_is_one_job(platform: Platform) -> None:
+    """Kafka repeats, and the monitor may repeat: the decision's id is unique."""
+    digest, _ = await first_version(platform, "twice", rows.frame(days=10))
+    cut = await snapshot(platform, "twice-live", rows.log(rows.frame(days=5, seed=2, first_day=10)))
+    window = (rows.START_US + 10 * DAY, rows.START_US + 30 * DAY)
+    for _ in range(2):
+        await platform.publish(requested("d-twice", "twice", cut, window, first_training_set=digest))
+    assert (await platform.finished("decision:d-twice")).state == pb.JOB_STATE_SUCCEEDED
+    await platform.publish(requested("d-after", "twice", cut, window, first_training_set=digest))
+    assert (await platform.finished("decision:d-after")).state == pb.JOB_STATE_SUCCEEDED
+    listed = await platform.call("trainer", "ListJobs", pb.ListJobsRequest(model="twice"))
+    assert [j.decision_id for j in listed.jobs] == ["d-after", "d-twice", ""]
+    models = set()
+    for number in ("1.0.1", "1.0.2"):
+        asked = registry_pb2.GetModelVersionRequest(name="twice", version=number)
+        version = (await platform.call("registry", "GetModelVersion", asked)).model_version
+        models.add({f.name: f.sha256 for f in version.files}["model.onnx"])
+    assert len(models) == 1
+
+
+async def test_a_retraining_that_would_do_harm_is_declined(platform: Platform) -> None:
+    """Nothing is registered; job and event say why, with figures."""
+    await first_version(platform, "harm", rows.frame(rows=4000, days=10))
+    cut = await snapshot(platform, "harm-live", rows.log(rows.frame(rows=60, days=20, seed=2, first_day=10)))
+    await platform.publish(requested("d-harm", "harm", cut, (rows.START_US + 10 * DAY, rows.START_US + 40 * DAY)))
+    job = await platform.finished("decision:d-harm")
+    assert job.state == pb.JOB_STATE_DECLINED, job
+    assert "held-out blocks" in job.reason
+    assert job.metrics["judged_loss"] > job.metrics["judged_parent_loss"]
+    said = await platform.heard(topics.TRAINING, 4, lambda e: getattr(e.message, "decision_id", "") == "d-harm")
+    assert [getattr(e.message, "state", "") for e in said] == ["queued", "leased", "running", "declined"]
+    model = await platform.call("registry", "GetModel", registry_pb2.GetModelRequest(name="harm"))
+    assert model.model.latest_version == "1.0.0"
+
+
+async def test_a_log_that_is_not_what_was_handed_over_fails_the_job(platform: Platform) -> None:
+    """Digests are checked before anything is read: the job fails and names the object."""
+    await first_version(platform, "forged", rows.frame(days=10))
+    cut = await snapshot(platform, "forged-live", rows.log(rows.frame(days=5, seed=2, first_day=10)))
+    cut.manifest_sha256 = "0" * 64
+    await platform.publish(requested("d-forged", "forged", cut, (rows.START_US, rows.START_US + 30 * DAY)))
+    job = await platform.finished("decision:d-forged")
+    assert job.state == pb.JOB_STATE_FAILED
+    assert cut.manifest_key in job.reason
+
+
+async def test_a_request_that_cannot_be_right_goes_to_the_dead_letter(platform: Platform) -> None:
+    """An empty window is refused with its reason; the consumer goes on."""
+    cut = await snapshot(platform, "dead-live", rows.log(rows.frame(days=5)))
+    await platform.publish(requested("d-dead", "dead", cut, (rows.START_US, rows.START_US)))
+    letters = await platform.heard(topics.RETRAINING.dlq, 1, lambda e: getattr(e.message, "decision_id", "") == "d-dead")
+    assert any(b"ends before it starts" in value for value in letters[0].headers.values())

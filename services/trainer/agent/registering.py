@@ -75,7 +75,7 @@ def _header(job: Job, package: ModelPackage) -> registry_pb2.RegisterHeader:
             job_id=job.id, training_set=manifest.training_set, parent=job.parent, decision_id=job.decision_id,
             deployment=job.deployment, code_version=manifest.code_version, correlation_id=job.correlation_id,
             event_time=wire.time_to(job.event_time),
-            causation_id=wire.event_id(job.id, job.changes + 1),  # the event that says: registering
+            causation_id=wire.event_id(job.id, job.changes + 1),  # of the event that says: registering
         ),
         request_id=job.id, first_alias=job.first_alias,
     )  # fmt: skip

@@ -45,7 +45,7 @@ class Spec:
     code_version: str = ""
     threads: int = 1
     folds: int = 5
-    retrain_folds: int = 5
+    retrain_folds: int = 1
     margin: float = 0.1
 
 
