@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-
 from perennial.local.home import Home, read_env
 from perennial.local.process import Child, spawn
 from perennial.local.stack import ADDRESS_VARIABLES
@@ -99,12 +98,11 @@ Start = Callable[..., Up]
 def started(folder: Path, *arguments: str, **variables: str) -> Up:
     """Start ``perennial up`` in ``folder``; no address of a server is in its environment unless given."""
     kept = {name: value for name, value in os.environ.items() if name not in ADDRESS_VARIABLES}
-    up = Up(folder, spawn(
+    return Up(folder, spawn(
         "up", [sys.executable, "-m", "perennial.cli", "up", "--home", folder, *arguments],
         log=folder.parent / f"{folder.name}.out", pid_file=folder.parent / f"{folder.name}.pid",
         env={**kept, **variables}, cwd=folder.parent,
     ))  # fmt: skip
-    return up
 
 
 @pytest.fixture

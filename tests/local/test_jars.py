@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from perennial.local import jars
 from perennial.local.home import cache_folder
 from perennial.local.part import PartFailed
+
 from tests.local.conftest import Start
 
 
@@ -65,7 +65,9 @@ def test_a_truncated_jar_is_refused(cache: Path, no_network: None) -> None:
         jars.class_path(cache)
 
 
-async def test_the_first_start_without_a_network_says_what_to_do(folder: Path, up: Start, no_network: None, tmp_path: Path) -> None:
+async def test_the_first_start_without_a_network_says_what_to_do(
+    folder: Path, up: Start, no_network: None, tmp_path: Path
+) -> None:
     """``up`` with an empty cache and no way out ends with status 1, names what is missing and the three ways to get it."""
     run = up(folder, "--only", "stack", PERENNIAL_CACHE=str(tmp_path / "empty"))
     assert await run.ended() == 1

@@ -2,7 +2,6 @@
 
 import asyncpg
 import pytest
-
 from perennial.testing.platform import Platform
 from perennial.testing.plugin import StartService
 

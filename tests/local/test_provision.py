@@ -6,14 +6,13 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from redis.asyncio import Redis
-
 from perennial.local import provision
 from perennial.local.home import Home, read_env
 from perennial.local.services import TABLE, Ports
 from perennial.local.stack import Servers
 from perennial.testing.stack import RunningStack
 from perennial.topics import TOPICS
+from redis.asyncio import Redis
 
 
 @pytest.fixture
@@ -80,7 +79,8 @@ async def test_somebody_elses_server_where_we_may_make_no_roles(stack: RunningSt
         url = provision.with_user(stack.servers.database_url, "plain", "plain")
         servers = Servers(**{**vars(stack.servers), "database_url": url})
         home = Home.at(tmp_path / "home")
-        values = await provision.provision(servers, home, services=chosen[:2], namespace="poor", extra={"PERENNIAL_KAFKA_PARTITIONS": "1"})
+        settings = {"PERENNIAL_KAFKA_PARTITIONS": "1"}
+        values = await provision.provision(servers, home, services=chosen[:2], namespace="poor", extra=settings)
         assert values["PERENNIAL_FEATURE__DATABASE_URL"] == url
         assert await admin.fetchval("select count(*) from pg_namespace where starts_with(nspname, 'poor_')") == 2
     finally:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -11,17 +12,21 @@ from pathlib import Path
 
 import asyncpg
 import psutil
-
-from perennial.local.stack import Servers
 from perennial.local.home import read_env
+from perennial.local.stack import Servers
+
 from tests.local.conftest import Start, Up, until
 
 
 def command(*words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run the CLI."""
-    return subprocess.run(
-        [sys.executable, "-m", "perennial.cli", *words], capture_output=True, text=True, timeout=100, env={**os.environ, **variables}, check=False
-    )
+    every = [sys.executable, "-m", "perennial.cli", *words]
+    return subprocess.run(every, capture_output=True, text=True, timeout=100, env={**os.environ, **variables}, check=False)
+
+
+def sleeper() -> "subprocess.Popen[bytes]":
+    """A process that does nothing."""
+    return subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
 
 
 async def test_a_second_up_says_who_has_the_home(shared: Up) -> None:
@@ -113,8 +118,7 @@ async def test_kill_9_leaves_no_orphan_and_the_next_up_works(folder: Path, up: S
 async def test_leftovers_that_are_ours_are_ended_and_others_are_not(folder: Path, up: Start, tmp_path: Path) -> None:
     """An orphan known by pid, start and command line is ended; a pid that is somebody else's by now is left alone."""
     (folder / "run").mkdir(parents=True)
-    orphan = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
-    stranger = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
+    orphan, stranger = sleeper(), sleeper()
     try:
         for name, process, started in (("valkey", orphan, 0.0), ("s3", stranger, 500.0)):
             record = {"pid": process.pid, "started": psutil.Process(process.pid).create_time() - started, "program": "/bin/sleep"}
@@ -123,7 +127,7 @@ async def test_leftovers_that_are_ours_are_ended_and_others_are_not(folder: Path
         run = await up(folder, "--only", "stack").is_up()
         assert orphan.wait(5) == -signal.SIGTERM
         assert stranger.poll() is None
-        assert "ended what an earlier run had left: valkey" in run.output
+        assert "leftovers  stopped    ended valkey" in run.output
     finally:
         for process in (orphan, stranger):
             process.kill()
@@ -138,6 +142,19 @@ async def test_a_stale_postmaster_lock_does_not_stop_the_next_start(folder: Path
     await run.stop()
     lock.write_text("\n".join([str(os.getpid()), *text.splitlines()[1:]]) + "\n")
     await up(folder, "--only", "stack", **_given("KAFKA", "REDIS", "S3")).is_up()
+
+
+async def test_a_home_that_is_closed_to_others(tmp_path: Path, up: Start) -> None:
+    """PostgreSQL as another user finds its data elsewhere when the home's folders let nobody pass; we see it in its command."""
+    tmp_path.chmod(0o700)
+    run = await up(tmp_path / "home", "--only", "stack", **_given("KAFKA", "REDIS", "S3")).is_up()
+    words = psutil.Process(run.parts["postgres"]["pid"]).cmdline()
+    data = Path(words[words.index("-D") + 1])
+    inside = data.is_relative_to(tmp_path)
+    await run.stop()
+    assert inside == (os.geteuid() != 0)
+    if not inside:
+        shutil.rmtree(data.parent)
 
 
 async def test_taken_ports_are_avoided(folder: Path, up: Start) -> None:

@@ -30,8 +30,8 @@ def default_home(start: Path | None = None) -> Path:
     if named := os.environ.get("PERENNIAL_HOME"):
         return Path(named).absolute()
     here = (start or Path.cwd()).absolute()
-    around = (folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file() and (folder / "services").is_dir())
-    return next(around, here) / ".perennial"
+    checkouts = (folder for folder in (here, *here.parents) if (folder / "services" / "__init__.py").is_file())
+    return next(checkouts, here) / ".perennial"
 
 
 def is_free(port: int) -> bool:

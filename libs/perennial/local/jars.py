@@ -121,13 +121,15 @@ def _fetch(cache: Path) -> None:
         raise PartFailed("kafka: the package jgo is missing; pip install 'perennial-mlops[local]'") from error
     try:
         context = MavenContext(repo_cache=cache / "m2", timeout=_TIMEOUT_S)
-        EnvironmentBuilder(context=context, cache_dir=cache / "jgo", link_strategy=LinkStrategy.SOFT).from_endpoint(COORDINATES)
+        builder = EnvironmentBuilder(context=context, cache_dir=cache / "jgo", link_strategy=LinkStrategy.SOFT)
+        builder.from_endpoint(COORDINATES)
     except Exception as error:  # whatever it is, it is told with what to do
         missing = len(pins()) - sum(1 for _ in (cache / "m2").rglob("*.jar"))
         raise PartFailed(
             f"kafka: {max(missing, 1)} jars of {COORDINATES} could not be fetched from Maven Central "
             f"({type(error).__name__}: {str(error)[:300]}).\n"
-            f"  They are needed once (45 MB). Either give this machine a way out (HTTPS_PROXY={os.environ.get('HTTPS_PROXY', '')}), "
+            "  They are needed once (45 MB). Either give this machine a way out "
+            f"(HTTPS_PROXY is {os.environ.get('HTTPS_PROXY') or 'not set'}), "
             f"or copy the folder {cache} from a machine where `perennial up` ran (PERENNIAL_CACHE names another folder), "
             "or use a broker you have: PERENNIAL_KAFKA__BOOTSTRAP=host:port"
         ) from error

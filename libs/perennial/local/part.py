@@ -10,7 +10,7 @@ from perennial.local.home import Home
 from perennial.local.process import Child, tail
 
 
-class PartFailed(Exception):  # noqa: N818 a part that failed, not an error of ours
+class PartFailed(Exception):
     """A part could not be had or did not start; the message says why and what to do."""
 
 

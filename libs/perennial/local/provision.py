@@ -20,7 +20,12 @@ _ROLE = "login nosuperuser nocreatedb nocreaterole noreplication connection limi
 
 
 async def provision(
-    servers: Servers, home: Home, *, services: Iterable[tuple[Entry, Ports]], namespace: str = "", extra: Mapping[str, str] | None = None
+    servers: Servers,
+    home: Home,
+    *,
+    services: Iterable[tuple[Entry, Ports]],
+    namespace: str = "",
+    extra: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Create what a platform in ``namespace`` needs and write ``home.env``; its variables."""
     from perennial.runtime import secrets

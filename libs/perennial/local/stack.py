@@ -42,7 +42,11 @@ class Servers:
     def given(cls, variables: Mapping[str, str] | None = None) -> "Servers":
         """The servers that the environment (or an env file's variables) names."""
         variables = os.environ if variables is None else variables
-        return cls(**{field: next((variables[name] for name in names if variables.get(name)), "") for field, names in _NAMES.items()})
+
+        def first(names: tuple[str, ...]) -> str:
+            return next((variables[name] for name in names if variables.get(name)), "")
+
+        return cls(**{field: first(names) for field, names in _NAMES.items()})
 
     def variables(self) -> dict[str, str]:
         """As variables of an env file."""

@@ -14,7 +14,7 @@ from perennial.local.home import Home, write_private
 Kind = str  # "server" | "service"
 
 
-class AlreadyRunning(Exception):  # noqa: N818 a fact, and no fault
+class AlreadyRunning(Exception):
     """Another supervisor has this home."""
 
 
@@ -58,6 +58,12 @@ class State:
             setattr(status, attribute, value)
         self.written()
 
+    def cleared(self, names: list[str]) -> None:
+        """What an earlier run had left behind was ended."""
+        self.parts["leftovers"] = Status("leftovers", "server", "stopped", since=time.time(), detail=f"ended {', '.join(names)}")
+        self.written()
+        del self.parts["leftovers"]
+
     def enter(self, phase: str) -> None:
         """The whole changed: starting, up, stopping, stopped, failed."""
         self.phase = phase
@@ -95,7 +101,8 @@ class Lock:
             pid = os.read(handle, 64).decode().strip() or "?"
             os.close(handle)
             raise AlreadyRunning(
-                f"a platform is running in {self._home.folder} already (process {pid}); `perennial down --home {self._home.folder}` ends it"
+                f"a platform is running in {self._home.folder} already (process {pid}); "
+                f"`perennial down --home {self._home.folder}` ends it"
             ) from None
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())

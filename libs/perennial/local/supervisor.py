@@ -105,7 +105,7 @@ class Supervisor:
         for entry in self._entries:
             self.state.add(entry.name, "service")
         if cleared:
-            print(f"ended what an earlier run had left: {', '.join(cleared)}", file=sys.stderr, flush=True)
+            self.state.cleared(cleared)
         addresses = await self._together(self._servers)
         for part, address in zip(self._servers, addresses, strict=True):
             stack.started(part, address)
@@ -165,12 +165,14 @@ class Supervisor:
         while True:
             status = await part.child.ended() if part.child is not None else 1
             if isinstance(part, Service) and part.misconfigured():
-                self.state.note(part.name, "failed", pid=0, detail=f"its settings are wrong; see {self.home.logs / part.name}.log")
+                log = self.home.logs / f"{part.name}.log"
+                self.state.note(part.name, "failed", pid=0, detail=f"its settings are wrong; see {log}")
                 return
             if loop.time() - began > STEADY_S:
                 pause = FIRST_PAUSE_S
             restarts = self.state.parts[part.name].restarts + 1
-            self.state.note(part.name, "restarting", pid=0, restarts=restarts, detail=f"ended with status {status}; again in {pause:g} s")
+            detail = f"ended with status {status}; again in {pause:g} s"
+            self.state.note(part.name, "restarting", pid=0, restarts=restarts, detail=detail)
             await part.stop()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE_S)

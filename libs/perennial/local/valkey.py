@@ -25,7 +25,8 @@ class Valkey(Part):
         settings = folder / "valkey.conf"
         write_private(
             settings,
-            f"bind 127.0.0.1\nport {self.port}\ndir {json.dumps(str(folder))}\nrequirepass {password}\nappendonly yes\nappendfsync everysec\n"
+            f"bind 127.0.0.1\nport {self.port}\ndir {json.dumps(str(folder))}\nrequirepass {password}\n"
+            "appendonly yes\nappendfsync everysec\n"
             'save ""\ndaemonize no\nset-proc-title no\nmaxmemory-policy noeviction\nio-threads 1\n',
         )
         self.child = spawn(

@@ -47,7 +47,7 @@ class ServiceProcess:
         return self
 
     async def kill(self) -> None:
-        """kill -9 of its whole group; returns when it is gone."""
+        """End its whole group at once, as kill -9 does; returns when it is gone."""
         assert self.part.child is not None, f"{self.part.name} was not started"
         self.part.child.kill()
         await self.part.child.ended()

@@ -4,8 +4,7 @@
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 
 import pytest
 import pytest_asyncio
@@ -59,12 +58,18 @@ async def platform(
 
 @pytest.fixture(scope="module")
 def service_process(platform: Platform) -> StartService:
-    """``await service_process("registry", PERENNIAL_REGISTRY__X="1")``: a service of this module as a real process."""
+    """Starts a service of this module as a real process.
+
+    ``await service_process("registry", PERENNIAL_REGISTRY__X="1")``: see :meth:`Platform.service`.
+    """
     return platform.service
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:  # noqa: ARG001 pytest's signature
+def pytest_runtest_makereport(
+    item: pytest.Item,
+    call: pytest.CallInfo[None],  # noqa: ARG001 pytest's signature
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the end of every service's log beside a failure."""
     report = yield
     module = item.getparent(pytest.Module)

@@ -33,7 +33,7 @@ class RunningStack:
         if env_file is None:
             return None
         if home and not env_file.is_file():
-            raise RuntimeError(f"PERENNIAL_TEST_STACK={home}: no stack runs there; start it with `perennial up --only stack --home {home}`")
+            raise RuntimeError(f"PERENNIAL_TEST_STACK={home}: nothing runs there; `perennial up --only stack --home` starts it")
         servers = Servers.given(read_env(env_file))
         return cls(env_file if not home else Path(home) / "env", servers) if servers.database_url else None
 
