@@ -222,6 +222,7 @@ async def test_a_write_cut_short_between_the_stores_is_finished(feature: Feature
     older = {name: await feature.runtime.redis.dump(name) for name in names}
     await feature.call("WriteFeatures", request)
     for name, value in older.items():
+        assert value is not None
         await feature.runtime.redis.restore(name, 0, value, replace=True)
     await feature.call("WriteFeatures", request)
     read = pb.ReadOnlineRequest(selections=[selection(view, ["BOS"], ["landings_2h"])], times_us=[T0 + 100 * MINUTE])
