@@ -4,6 +4,8 @@
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 
 import pytest
@@ -17,14 +19,14 @@ _PLATFORM = pytest.StashKey[Platform]()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
+async def stack() -> AsyncIterator[RunningStack]:
     """The servers of this session. Settings loaded in this process find them by PERENNIAL_ENV_FILE."""
     running = RunningStack.named()
+    folder: Path | None = None
     if running is None:
-        folder = tmp_path_factory.mktemp("stack")
-        for step in (folder, *folder.parents[:3]):  # PostgreSQL may run as another user, who must pass
-            if step.stat().st_uid == os.geteuid():
-                step.chmod(step.stat().st_mode | 0o011)
+        # Not below pytest's own folder: every session that begins closes that to others, and PostgreSQL may run as another user.
+        folder = Path(tempfile.mkdtemp(prefix="perennial-stack-"))
+        folder.chmod(0o711)
         running = RunningStack.started(folder)
     before = os.environ.get("PERENNIAL_ENV_FILE")
     os.environ["PERENNIAL_ENV_FILE"] = str(running.env_file)
@@ -34,6 +36,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runni
     else:
         os.environ["PERENNIAL_ENV_FILE"] = before
     await running.stop()
+    if folder is not None and not os.environ.get("PERENNIAL_TEST_KEEP"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The loop as a whole, on a generated stream."""
