@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
