@@ -169,6 +169,16 @@ async def test_taken_ports_are_avoided(folder: Path, up: Start) -> None:
         assert int(run.parts["valkey"]["address"].rpartition(":")[2]) != port
 
 
+async def test_wrong_settings_are_told_and_not_tried_again(shared: Up, folder: Path, up: Start) -> None:
+    """A service whose settings are wrong fails once, with the place where it says why; the servers stay up."""
+    servers = read_env(shared.folder / "servers.env")
+    run = await up(folder, "--only", "registry", "--namespace", "wrong", PERENNIAL_REGISTRY__POOL_SIZE="0", **servers).is_up()
+    failed = await until(lambda: run.parts["registry"]["state"] == "failed" and run.parts["registry"])
+    assert (failed["restarts"], "settings are wrong" in failed["detail"]) == (0, True)
+    assert "PERENNIAL_REGISTRY__POOL_SIZE" in (folder / "logs" / "registry.log").read_text()
+    assert set(run.parts) == {"registry"}
+
+
 async def test_a_given_address_replaces_a_part(folder: Path, up: Start) -> None:
     """What the environment names is not started, and the env file passes it on."""
     given = _given("DATABASE", "KAFKA", "S3")

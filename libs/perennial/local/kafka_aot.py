@@ -17,10 +17,10 @@ from perennial.local.kafka import Kafka, aot_cache
 async def record(cache: Path) -> None:
     """Record the cache unless it is there; only one process at a time does."""
     target = aot_cache(cache)
-    with locked(cache / "aot.lock"):
+    with locked(cache / "record.lock"):
         if target.is_file():
             return
-        folder = Path(tempfile.mkdtemp(prefix="aot-", dir=cache))
+        folder = _fresh_folder(cache)
         try:
             broker = Kafka(Home.at(folder))
             broker.recording = folder / "kafka.aot"
@@ -32,6 +32,13 @@ async def record(cache: Path) -> None:
             broker.recording.replace(target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fresh_folder(cache: Path) -> Path:
+    """A folder to record in; those of recordings that were broken off are removed. We hold the lock."""
+    for abandoned in cache.glob("aot-*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix="aot-", dir=cache))
 
 
 async def _exercise(address: str) -> None:
