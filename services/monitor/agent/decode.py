@@ -34,6 +34,8 @@ from services.monitor.domain.units import (
 
 LABEL = "label"
 PREDICTION = "prediction"
+NO_WATERMARK_US = -(2**55)
+"""What a progress that only asks for a commit says."""
 
 
 def unit_from(message: Message, kind: str, deployment: Deployment, *, now: datetime, producer: str = "") -> Unit:
@@ -44,7 +46,8 @@ def unit_from(message: Message, kind: str, deployment: Deployment, *, now: datet
         return _shadows(message, deployment)
     if isinstance(message, pb.StreamProgress):
         source = Source(kind, message.stream, message.deployment, message.version, message.variant)
-        return Progress(source, max(message.next_n, 1), message.watermark_us, message.flush)
+        told = None if message.watermark_us == NO_WATERMARK_US else message.watermark_us
+        return Progress(source, max(message.next_n, 1), told, message.flush)
     if isinstance(message, pb.StreamGap):
         source = Source(kind, message.stream, message.deployment, message.version, message.variant)
         if not 0 < message.from_n <= message.to_n:

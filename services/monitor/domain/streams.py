@@ -117,8 +117,8 @@ def _advanced(stream: Stream, unit: Unit, effects: Effects) -> Stream:
         effects.shadows.append(unit)
         return stream
     if isinstance(unit, Progress):
-        later = unit.watermark_us if stream.watermark_us is None else max(unit.watermark_us, stream.watermark_us)
-        return replace(stream, watermark_us=later, position=stream.position.ended(unit.next_n - 1))
+        told = [us for us in (unit.watermark_us, stream.watermark_us) if us is not None]
+        return replace(stream, watermark_us=max(told, default=None), position=stream.position.ended(unit.next_n - 1))
     if isinstance(unit, Ended):
         return replace(stream, ended=True, position=stream.position.ended(unit.last_n))
     if isinstance(unit, Dropped):

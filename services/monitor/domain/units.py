@@ -64,7 +64,8 @@ class Progress:
 
     source: Source
     next_n: int
-    watermark_us: int
+    watermark_us: int | None
+    """None leaves it where it is."""
     flush: bool
 
 

@@ -14,6 +14,7 @@ from perennial.v1 import events_pb2 as pb
 from perennial.v1 import monitor_pb2
 
 from services.monitor import wire
+from services.monitor.agent.decode import NO_WATERMARK_US
 from services.monitor.domain.deployments import Deployment
 from services.monitor.domain.units import position_of
 
@@ -40,7 +41,7 @@ class Recorder:
         if request.HasField("watermark") or request.flush:
             progress = pb.StreamProgress(
                 stream=stream, next_n=first + rows, deployment=deployment.name, flush=request.flush,
-                watermark_us=wire.us_from(request.watermark) if request.HasField("watermark") else LEAST_US,
+                watermark_us=wire.us_from(request.watermark) if request.HasField("watermark") else NO_WATERMARK_US,
             )  # fmt: skip
             records.append(self._record(key, Event(OUTCOMES, stream, progress, subject=deployment.name)))
         if records and await self._bus.produce_many(OUTCOMES, records):

@@ -99,9 +99,13 @@ async def take(tx: Transaction, topic: str, partition: int) -> int:
 
 
 async def watermarks(tx: Queries, deployment: str) -> dict[str, list[int | None]]:
-    """The watermarks of a deployment's open streams by kind; a kind with streams of which none is open has an empty list."""
+    """The watermarks of a deployment's open streams by kind; a kind with streams of which none is open has an empty list.
+
+    An outcome stream that never told a watermark is none of them: its producer has not declared it.
+    """
     rows = await tx.fetch(
-        "select kind, watermark_us, ended or away as gone from streams where reader = $2 and deployment = $1 and announced",
+        "select kind, watermark_us, ended or away as gone from streams where reader = $2 and deployment = $1 and announced"
+        " and (kind = 'predictions' or watermark_us is not null)",
         deployment, FOLD,
     )  # fmt: skip
     found: dict[str, list[int | None]] = {}
