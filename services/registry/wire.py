@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from perennial.errors import InvalidArgument
-from perennial.package import FileEntry
+from perennial.package import FileEntry, Signature
 from perennial.package import checked_name as checked_file_name
 from perennial.v1 import common_pb2 as common
 from perennial.v1 import registry_pb2 as pb
@@ -178,7 +178,7 @@ def model_version_to(version: ModelVersion) -> pb.ModelVersion:
         name=version.model,
         version=str(version.number),
         stage=stage_to(version.stage),
-        signature=version.signature.to_proto(),
+        signature=_signature_to(version.signature.digest, version.signature),
         framework=version.recipe.framework,
         algorithm=version.recipe.algorithm,
         metrics=version.metrics,
@@ -194,6 +194,19 @@ def model_version_to(version: ModelVersion) -> pb.ModelVersion:
         approval=str(version.approval),
         aliases=version.aliases,
     )
+
+
+_SIGNATURES: dict[str, common.Signature] = {}
+_MOST_SIGNATURES = 4096
+
+
+def _signature_to(digest: str, signature: Signature) -> common.Signature:
+    """The wire's signature; made once a digest, because a page of versions has few of them."""
+    if digest not in _SIGNATURES:
+        if len(_SIGNATURES) >= _MOST_SIGNATURES:
+            _SIGNATURES.clear()
+        _SIGNATURES[digest] = signature.to_proto()
+    return _SIGNATURES[digest]
 
 
 def artifact_prefix(digest: str) -> str:

@@ -115,7 +115,7 @@ class Models:
         if filters.algorithm:
             where("v.algorithm = {}", filters.algorithm)
         if filters.text:
-            where("strpos(v.words, {}) > 0", filters.text.lower())
+            where("v.id in (select version_id from version_words where strpos(words, {}) > 0)", filters.text.lower())
         exact = {name: value for name, value in filters.tags if value is not None}
         if exact:
             where("v.tags @> {}", exact)

@@ -2,8 +2,10 @@
 
 from dataclasses import asdict
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+import orjson
 from perennial.package import FileEntry, Signature
 
 from services.registry.domain.facts import AliasPointed, StageMoved
@@ -32,12 +34,13 @@ from ({VERSION} where v.model = $1 and v.major = $2 and v.minor = $3 and v.patch
 """  # noqa: S608 made of constants
 """A version with the greatest numbers beside it."""
 NEW_VERSION = """
-with counted as (update models set latest = $22, aggregate_version = $23 where name = $1)
-insert into versions (
+with counted as (update models set latest = $22, aggregate_version = $23 where name = $1),
+made as (insert into versions (
     model, major, minor, patch, stage, framework, algorithm, signature, parameters, metrics, tags, description, author,
-    lineage, files, artifact_digest, created_at, words, request_caller, request_id, request_digest
-) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
-on conflict do nothing returning id
+    lineage, files, artifact_digest, created_at, request_caller, request_id, request_digest
+) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $19, $20, $21)
+on conflict do nothing returning id)
+insert into version_words select id, $18 from made returning version_id
 """
 
 
@@ -59,7 +62,7 @@ def version_from(row: Any) -> ModelVersion:
     return ModelVersion(
         model=row["model"],
         number=Number(row["major"], row["minor"], row["patch"]),
-        recipe=Recipe(row["framework"], row["algorithm"], Signature.from_json(row["signature"]), row["parameters"]),
+        recipe=Recipe(row["framework"], row["algorithm"], _signature(orjson.dumps(row["signature"])), row["parameters"]),
         files=tuple(FileEntry(**entry) for entry in row["files"]),
         artifact_digest=row["artifact_digest"],
         author=actor_from(row["author"]),
@@ -74,6 +77,12 @@ def version_from(row: Any) -> ModelVersion:
         was_in_production=row["was_in_production"],
         aliases=tuple(row["aliases"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _signature(text: bytes) -> Signature:
+    """Versions of a model share their signature, so it is read once."""
+    return Signature.from_json(orjson.loads(text))
 
 
 def _lineage(kept: dict[str, Any]) -> Lineage:
