@@ -19,11 +19,12 @@ def test_examples_run_as_printed(name: str) -> None:
 
 
 def test_statistics_import_neither_the_runtime_nor_heavy_libraries() -> None:
-    """numpy is all that an import costs: SciPy and protobuf stay outside until a function needs them."""
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
+    """Numpy is all that an import costs: SciPy and protobuf stay outside until a function needs them."""
+    import subprocess
+    import sys
 
     imports = "; ".join(f"import {name}" for name in MODULES)
     heavy = "[n for n in ('scipy', 'google.protobuf', 'perennial.runtime', 'perennial.v1', 'grpc') if n in sys.modules]"
-    done = subprocess.run([sys.executable, "-c", f"{imports}; import sys; print({heavy})"], capture_output=True, text=True, check=True)
+    program = f"{imports}; import sys; print({heavy})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

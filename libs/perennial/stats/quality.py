@@ -127,8 +127,9 @@ def _unit(
     gap = distance(column, heaped[:-1] / rows)
     if gap < rule.least_distance or (gap <= worst * 1.1 and novel < rule.novel):
         return None
-    found = scaling_of(column, counts)
-    if found is None or not _explains(found, usual, worst, novel=novel >= rule.novel):
+    ordinary = max(usual, 0.8 / math.sqrt(rows))
+    found = scaling_of(column, counts, within=min(ordinary, 0.6 * gap))
+    if found is None or not _explains(found, ordinary, worst, novel=novel >= rule.novel):
         return None
     if not _abrupt(column, found, counts, before, rule):
         return None
@@ -153,11 +154,10 @@ def _ordinary(profile: Profile, place: int, rows: int, rule: QualitySettings) ->
     return usual, worst
 
 
-def _explains(found: Scaling, usual: float, worst: float, *, novel: bool) -> bool:
+def _explains(found: Scaling, ordinary: float, worst: float, *, novel: bool) -> bool:
     """Converted back the pane is an ordinary one, much nearer than before, and spread widely enough to have a shape. A factor
     without a name, or one that shifts as well, needs more: values never seen, or twice the distance of any training hour.
     """
-    ordinary = max(usual, 0.8 / math.sqrt(found.rows))
     plain = bool(found.name) and found.offset == 0
     sure = plain or novel or found.before >= 2 * worst
     return sure and found.after <= ordinary and found.after <= 0.6 * found.before and found.spread >= 5

@@ -64,8 +64,8 @@ class Scaling:
     rows: int
 
 
-def scaling_of(column: NumberColumn, counts: Counts) -> Scaling | None:
-    """The scaling that fits a window best; None when window or reference hold no number.
+def scaling_of(column: NumberColumn, counts: Counts, *, within: float = 1.0) -> Scaling | None:
+    """The scaling that fits a window best; None when window or reference hold no number, or none brings D down to ``within``.
 
     Of the candidates whose D after converting back is near the least one, the most likely by the counts of single bins is taken:
     for a discrete column these tell 1.609 from 1.6.
@@ -77,6 +77,8 @@ def scaling_of(column: NumberColumn, counts: Counts) -> Scaling | None:
     heaped = np.cumsum(window)[:-1] / rows
     expected = column.share_below(((column.edges[None, :] - OFFSETS[:, None]) / FACTORS[:, None]).ravel())
     gaps = np.abs(expected.reshape(len(FACTORS), -1) - heaped).max(axis=1)
+    if gaps.min() > within:
+        return None
     near = np.flatnonzero(gaps <= gaps.min() + NEAR_ENOUGH)
     scores = np.array([likelihood(column, counts, i) + NAMED_ADVANTAGE * (i < len(KNOWN)) for i in near.tolist()])
     best = int(near[int(scores.argmax())])
