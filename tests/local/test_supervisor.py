@@ -1,13 +1,17 @@
 """The supervisor: one a home, nothing outlives it, what dies comes back, all stops in order."""
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import asyncpg
@@ -193,6 +197,43 @@ async def test_s3_without_its_keys_is_refused(folder: Path, up: Start) -> None:
     run = up(folder, "--only", "stack", S3_ENDPOINT="http://127.0.0.1:1")
     assert await run.ended() == 1
     assert "S3_ACCESS_KEY" in run.output
+
+
+async def test_ctrl_c_on_a_terminal_stops_everything(folder: Path) -> None:
+    """On a terminal there is one live table; Ctrl-C reaches the supervisor alone, which stops the parts and ends with 0."""
+    screen, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _ON_A_TERMINAL, "up", "--home", str(folder), "--only", "stack",
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        env={**os.environ, **_given("DATABASE", "KAFKA", "S3")},
+    )  # fmt: skip
+    os.close(terminal)
+    os.set_blocking(screen, False)
+    shown = bytearray()
+
+    def seen(text: bytes) -> bool:
+        with contextlib.suppress(BlockingIOError, OSError):
+            shown.extend(os.read(screen, 65_536))
+        return text in shown
+
+    await until(lambda: seen(b"up after"))
+    os.write(screen, b"\x03")
+    await until(lambda: seen(b"stopped"))
+    reading = asyncio.create_task(until(lambda: seen(b"never") or process.returncode is not None))
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+    await reading
+    os.close(screen)
+    assert "┏".encode() in shown
+    assert "Ready to accept connections" in (folder / "logs" / "valkey.log").read_text()
+
+
+_ON_A_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from perennial.cli.app import main
+main()
+"""
 
 
 def _given(*names: str) -> dict[str, str]:

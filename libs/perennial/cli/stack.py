@@ -104,11 +104,13 @@ class _Lines:
 def _table(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    table = Table("part", "state", "address", "pid", "restarts", "since", "memory", "detail")
+    memory = any("memory" in row for row in rows)
+    table = Table("part", "state", "address", "pid", "restarts", "since", *(["memory"] if memory else []), "detail")
     for row in rows:
         colour = _COLOURS.get(row["state"], "white")
         since = time.strftime("%H:%M:%S", time.localtime(row["since"])) if row["since"] else ""
-        cells = (row["address"], row["pid"] or "", row["restarts"] or "", since, row.get("memory", ""), row["detail"])
+        size = [row.get("memory", "")] if memory else []
+        cells = (row["address"], row["pid"] or "", row["restarts"] or "", since, *size, row["detail"])
         table.add_row(row["name"], f"[{colour}]{row['state']}[/]", *(str(cell) for cell in cells))
     return table
 
