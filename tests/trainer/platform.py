@@ -1,7 +1,6 @@
 """Registry, feature store and trainer as programs of their own, and their callers."""
 
 import asyncio
-import ctypes
 import hashlib
 import json
 import os
@@ -34,12 +33,6 @@ ENDED = {
     trainer_pb2.JOB_STATE_SUCCEEDED, trainer_pb2.JOB_STATE_FAILED, trainer_pb2.JOB_STATE_DECLINED,
     trainer_pb2.JOB_STATE_CANCELLED,
 }  # fmt: skip
-
-
-def _end_with_us() -> None:
-    """A program never outlives its tests."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -95,7 +88,8 @@ class Platform:
             **inherited, **addresses,
             "PERENNIAL_NAMESPACE": self.config.namespace, "PERENNIAL_SECRETS_DIR": str(self.config.secrets_dir),
             "PERENNIAL_DATA_DIR": str(self.home), "PERENNIAL_METRICS_PORT": "0", "OMP_NUM_THREADS": "1",
-            "PERENNIAL_TRAINER__LEASE_S": "2", "PERENNIAL_TRAINER__RETRY_S": "0.5", "PERENNIAL_TRAINER__FOLDS": "3", **more,
+            "PERENNIAL_TRAINER__LEASE_S": "2", "PERENNIAL_TRAINER__RETRY_S": "0.5", "PERENNIAL_TRAINER__FOLDS": "3",
+            "PERENNIAL_KAFKA_PARTITIONS": "1", **more,
         }  # fmt: skip
 
     async def start(self, name: str, **more: str) -> Program:
@@ -105,7 +99,7 @@ class Platform:
         with log.open("ab") as out:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", f"services.{name}", stdout=out, stderr=out, env=environment,
-                cwd=Path(__file__).parents[2], preexec_fn=_end_with_us,
+                cwd=Path(__file__).parents[2],
             )  # fmt: skip
         self.programs[name] = Program(name, process, log)
         if name not in self.channels:

@@ -33,7 +33,7 @@ def truth(table: Table, case: str) -> NDArray[Any]:
     value = 3 * np.nan_to_num(table.column("a")) + 2.0 * table.texts["place"].codes
     if case == "regression":
         return np.asarray(value, dtype=np.float64)
-    return np.digitize(value, [1.0] if case == "two classes" else [0.0, 3.0]).astype(np.int32)
+    return np.asarray(np.digitize(value, [1.0] if case == "two classes" else [0.0, 3.0]), dtype=np.int32)
 
 
 def problem(algorithm: Algorithm, case: str, *, texts: bool = True, seed: int = 3) -> Problem:
