@@ -82,6 +82,8 @@ async def test_versions_are_found_by_what_is_known_of_them(registry: Registry, m
     assert await found(algorithm=f"ridge-{model}") == ["1.1.0"]
     assert await found(text=model.upper()) == ["1.1.0", "1.0.0"]
     assert await found(tags=[f"team={model}"], text="arrival delay") == ["1.0.0"]
+    first = await registry.call("SearchModelVersions", pb.SearchModelVersionsRequest(text=model, page=common.Page(size=1)))
+    assert await found(text=model, page=common.Page(size=1, token=first.next_token)) == ["1.0.0"]
     assert await found(tags=[f"team={model}"], stage=pb.STAGE_PRODUCTION) == ["1.1.0"]
     assert await found(tags=[f"team={model}"], stage=pb.STAGE_ARCHIVED) == []
     with pytest.raises(InvalidArgument, match="tags"):
