@@ -84,8 +84,13 @@ class Postgres(Part):
     def _folder(self, user: str | None) -> Path:
         """Where the data is: in the home, or where the other user can reach it when the home is closed to it."""
         folder = self.home.folder / "postgres"
-        if user is not None and not _reachable(self.home.folder):
-            folder = _SHARED / hashlib.sha256(str(self.home.folder).encode()).hexdigest()[:16]
+        if user is not None:
+            elsewhere = _SHARED / hashlib.sha256(str(self.home.folder).encode()).hexdigest()[:16]
+            closed = not _reachable(self.home.folder)
+            if closed and (folder / "data").is_dir():  # never begin empty beside data that is there
+                raise PartFailed(f"postgres: the user {user} cannot reach {folder} any more; give the folders above it o+x again")
+            if closed or (elsewhere / "data").is_dir():
+                folder = elsewhere
         folder.mkdir(parents=True, exist_ok=True)
         if user is not None:
             account = pwd.getpwnam(user)
