@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from services.feature.domain.facts import Facts
 from services.feature.domain.views import FeatureView
 
-BUCKETS = 16
+BUCKETS = 32
 _GROUP_ROWS = 65_536
 _KEY, _EVENT, _LAG, _SEQ = "key", "event_us", "lag_us", "seq"
 
@@ -82,7 +82,7 @@ def read_facts_of(view: FeatureView, path: Path, keys: Sequence[str], since: int
     """
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path, read_dictionary=[_KEY], memory_map=True)
+    file = pq.ParquetFile(path, read_dictionary=[_KEY])
     places = {key: place for place, key in enumerate(keys)}
     groups = _groups(file, sorted(key.encode() for key in keys))
     if not groups:
