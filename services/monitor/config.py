@@ -18,13 +18,20 @@ class MonitorConfig(ServiceConfig):
     log_rows: int = setting(50_000, ge=1, description="Rows that make a file of the prediction log due at once")
     tick_s: float = setting(2.0, gt=0, description="How often watermarks that follow the clock are looked at")
 
-    drift_detection_enabled: bool = setting(True, also=("DRIFT_DETECTION_ENABLED",))
+    drift_detection_enabled: bool = setting(default=True, also=("DRIFT_DETECTION_ENABLED",))
     drift_detection_method: str = setting("ks", also=("DRIFT_DETECTION_METHOD",), description="Drift test of number columns")
     drift_detection_threshold: float | None = setting(
-        None, also=("DRIFT_DETECTION_THRESHOLD", "DRIFT_THRESHOLD"), description="Instead of calibrated thresholds: a score, or a p-value (ks)"
+        None,
+        also=("DRIFT_DETECTION_THRESHOLD", "DRIFT_THRESHOLD"),
+        description="Instead of calibrated thresholds: a score, or a p-value (ks)",
     )
-    drift_window_size: int = setting(0, also=("DRIFT_WINDOW_SIZE",), ge=0, description="Rows of a drift window; 0: as the deployment says")
+    drift_window_size: int = setting(
+        0, also=("DRIFT_WINDOW_SIZE",), ge=0, description="Rows of a drift window; 0: as the deployment says"
+    )
     min_samples_for_monitoring: int = setting(100, also=("MIN_SAMPLES_FOR_MONITORING",), ge=1, description="Rows a test needs")
     performance_degradation_threshold: float = setting(
-        0.0, also=("PERFORMANCE_DEGRADATION_THRESHOLD",), ge=0, description="Loss beyond the reference's, as a share, that asks; 0: off"
+        0.0,
+        also=("PERFORMANCE_DEGRADATION_THRESHOLD",),
+        ge=0,
+        description="Loss beyond the reference's, as a share, that asks; 0: off",
     )

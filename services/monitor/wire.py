@@ -113,7 +113,8 @@ def _rollout_from(message: serving_pb2.Rollout) -> Rollout | None:
 def block_to(row: Any, figures: dict[str, float]) -> monitor_pb2.PerformanceBlock:
     """A performance block."""
     return monitor_pb2.PerformanceBlock(
-        version=row["version"], variant=row["variant"], start=stamp(row["start_us"]), end=stamp(row["end_us"]), count=row["count"],
+        version=row["version"], variant=row["variant"], start=stamp(row["start_us"]), end=stamp(row["end_us"]),
+        count=row["count"],
         figures=figures, closed=row["closed"], chart=row["chart"],
     )  # fmt: skip
 
@@ -128,14 +129,15 @@ def decision_to(row: Any) -> monitor_pb2.Decision:
 
 def column_to(values: dict[str, Any]) -> events_pb2.ColumnDrift:
     """One column's comparison."""
-    numbers = {k: float("nan") if v is None else v for k, v in values.items()}
+    numbers: dict[str, Any] = {k: float("nan") if v is None else v for k, v in values.items()}
     return events_pb2.ColumnDrift(**numbers)
 
 
 def report_to(row: Any) -> monitor_pb2.DriftReport:
     """A drift report."""
     return monitor_pb2.DriftReport(
-        report_id=row["report_id"], version=row["version"], variant=row["variant"], start=stamp(row["start_us"]), end=stamp(row["end_us"]),
+        report_id=row["report_id"], version=row["version"], variant=row["variant"], start=stamp(row["start_us"]),
+        end=stamp(row["end_us"]),
         rows=row["rows"], late=row["late"], columns=[column_to(c) for c in row["columns"]], score=row["score"],
         severity=row["severity"], recommendations=row["recommendations"],
     )  # fmt: skip
@@ -161,5 +163,3 @@ def ledger_line_to(line: dict[str, Any]) -> monitor_pb2.LedgerLine:
     """A line of the ledger."""
     names = ("version", "variant", "counted", "late", "dead_lettered", "dropped", "missing", "repeats", "outcomes", "shadow")
     return monitor_pb2.LedgerLine(**{name: line[name] for name in names})
-
-

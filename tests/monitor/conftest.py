@@ -10,15 +10,10 @@ import asyncpg
 import grpc
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from perennial.runtime.bus import Bus
+from perennial.runtime.kafka import connection_settings
+from perennial.runtime.objects import open_objects
 from perennial.runtime.service import Runtime
-from perennial.runtime.bus import Bus
-from perennial.runtime.kafka import connection_settings
-from perennial.runtime.objects import open_objects
-from perennial.testing.platform import Platform
-from perennial.testing.stack import RunningStack
-from perennial.runtime.bus import Bus
-from perennial.runtime.kafka import connection_settings
-from perennial.runtime.objects import open_objects
 from perennial.testing.platform import Platform
 from perennial.testing.stack import RunningStack
 

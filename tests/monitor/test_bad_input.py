@@ -63,7 +63,9 @@ async def test_a_jump_is_missing_until_it_is_filled_and_dropped_when_the_produce
     d = await world.deployed()
     await d.send(d.batch(1, [T0] * 10, inputs_of(10, 1)))
     await d.send(d.batch(16, [T0] * 5, inputs_of(5, 2)))
-    gap = pb.StreamGap(stream=d.stream, from_n=21, to_n=25, reason="disk-full", deployment=d.name, version="1.0.0", variant="champion")
+    gap = pb.StreamGap(
+        stream=d.stream, from_n=21, to_n=25, reason="disk-full", deployment=d.name, version="1.0.0", variant="champion"
+    )
     await world.send(PREDICTIONS, d.stream, gap)
     d.next_n = 26
     await _settled(d, 1)
@@ -92,7 +94,8 @@ async def test_rows_for_a_closed_window_are_late_and_joined_all_the_same(world: 
 
 async def test_outcomes_first_revisions_and_strangers(world: World) -> None:
     """An outcome before its prediction waits; a revision changes the figures of the first value's block; one that matches
-    nothing is counted as unmatched; a repeat of a position changes nothing."""
+    nothing is counted as unmatched; a repeat of a position changes nothing.
+    """
     d = await world.deployed()
     first = d.next_n
     ids = [f"{d.stream}-{first + i}" for i in range(4)]
@@ -148,9 +151,16 @@ async def test_a_foreign_producer_in_json_is_counted_once_by_its_own_ids(world: 
 
     def say(topic: str, kind: str, ce_id: str, body: dict[str, object]) -> None:
         headers = [("ce_type", kind.encode()), ("ce_id", ce_id.encode()), ("content-type", b"application/json")]
-        producer.produce(config.prefixed(topic), key=b"x", value=json.dumps({"deployment": d.name, **body}).encode(), headers=headers)
+        producer.produce(
+            config.prefixed(topic), key=b"x", value=json.dumps({"deployment": d.name, **body}).encode(), headers=headers
+        )
 
-    prediction = {"version": "7", "inputs": {"distance": 100.0, "carrier": "UA"}, "outputs": {"prediction": 10.0}, "eventTime": "2013-01-01T00:10:00Z"}
+    prediction = {
+        "version": "7",
+        "inputs": {"distance": 100.0, "carrier": "UA"},
+        "outputs": {"prediction": 10.0},
+        "eventTime": "2013-01-01T00:10:00Z",
+    }
     say(OUTCOMES.name, "ForeignOutcome", "o1", {"predictionId": "flight-1", "value": 13.0, "knownAt": "2013-01-01T00:20:00Z"})
     say(PREDICTIONS.name, "ForeignPrediction", "p1", {"predictionId": "flight-1", **prediction})
     say(PREDICTIONS.name, "ForeignPrediction", "p1", {"predictionId": "flight-1", **prediction})

@@ -34,7 +34,9 @@ async def test_kilometres_open_an_incident_within_the_hour_and_ask_after_six(wor
     assert asked.trigger == "incident"
     assert [(u.column, wire.us_from(u.since)) for u in asked.unit_changes] == [("distance", changed)]
     assert wire.us_from(asked.change_point) == changed
-    states = [e.message.state for e in await world.events(MONITORING, 2, deployment=d.name) if isinstance(e.message, pb.QualityIncident)]
+    states = [
+        e.message.state for e in await world.events(MONITORING, 2, deployment=d.name) if isinstance(e.message, pb.QualityIncident)
+    ]
     assert states[:2] == ["opened", "confirmed"]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
@@ -16,8 +17,8 @@ from services.monitor.domain.time import HOUR_US
 
 POINTS = [
     "monitor.before_effects:1",
-    "transaction.before_commit:3",
-    "transaction.after_commit:3",
+    "transaction.before_commit:2",
+    "transaction.after_commit:2",
     "monitor.after_commit:1",
     "monitor.after_closing:1",
     "monitor.log_files_written:1",
@@ -31,12 +32,17 @@ async def _traffic(d: Deployed, start: int, stop: int) -> None:
         us = T0 + hour * HOUR_US
         ids, predicted = await d.predict(us, ROWS)
         await d.progress(us + HOUR_US)
-        while True:
-            try:
-                await d.record(ids, predicted + 1.0, us + HOUR_US - 1, watermark_us=us + HOUR_US)
-                break
-            except Unavailable:
-                await asyncio.sleep(0.1)
+        await _recorded(d, ids, predicted, us)
+
+
+async def _recorded(d: Deployed, ids: list[str], predicted: Any, us: int) -> None:
+    while True:
+        try:
+            await d.record(ids, predicted + 1.0, us + HOUR_US - 1, watermark_us=us + HOUR_US)
+        except Unavailable:
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def _exact(world: World, d: Deployed, rows: int) -> api.LedgerLine:
@@ -67,12 +73,16 @@ async def test_a_kill_between_durable_steps_loses_and_doubles_nothing(
     d = await outside.deployed()
     await _traffic(d, 0, 1)
     await d.settle(T0 + HOUR_US, 60)
-    await monitor.restart(PERENNIAL_CRASH_AT=point, PERENNIAL_MONITOR__LOG_INTERVAL_S="1")
-    traffic = asyncio.create_task(_traffic(d, 1, HOURS))
+    await monitor.stop()
+    ids, predicted = await d.predict(T0 + HOUR_US, ROWS)
+    await d.progress(T0 + 2 * HOUR_US)
+    await monitor.start(PERENNIAL_CRASH_AT=point, PERENNIAL_MONITOR__LOG_INTERVAL_S="1")
+    first = asyncio.create_task(_recorded(d, ids, predicted, T0 + HOUR_US))
     async with asyncio.timeout(60):
         await monitor.ended()
     await monitor.start(PERENNIAL_CRASH_AT="")
-    await traffic
+    await first
+    await _traffic(d, 2, HOURS)
     line = await _exact(outside, d, HOURS * ROWS)
     if point.startswith("monitor.after_commit"):
         assert line.repeats > 0, "nothing was read twice, so nothing was proved"

@@ -35,11 +35,11 @@ async def test_a_bias_asks_for_a_retraining_on_a_written_snapshot(world: World) 
         took.append(time.monotonic() - began)
         day += 1
     assert decisions, "the chart never alarmed"
-    requested = [e.message for e in await world.events(RETRAINING, 1) if e.message.decision_id == decisions[0]][0]
+    sent = await world.events(RETRAINING, 1, deployment=d.name)
+    requested = next(e.message for e in sent if e.message.decision_id == decisions[0])
     assert requested.trigger == "performance"
     assert requested.snapshot.rows == day * 6 * 40 == requested.snapshot.outcomes
     manifest = orjson.loads(await world.objects.get(requested.snapshot.manifest_key))
     assert sum(f["rows"] for f in manifest["files"] if f["kind"] == "predictions") == requested.snapshot.rows
     answer = await world.call("ListDecisions", api.ListDecisionsRequest(deployment=d.name, requested_only=True))
     assert [x.state for x in answer.decisions] == ["released"]
-

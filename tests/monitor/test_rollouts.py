@@ -36,7 +36,9 @@ async def test_every_full_hour_is_compared_once_and_shadow_answers_pair_with_the
     await d.progress(T0 + 6 * HOUR_US)
     await d.record([], [], 0, watermark_us=T0 + 6 * HOUR_US)
     await d.settle(T0 + 6 * HOUR_US)
-    found = [e.message for e in await world.events(MONITORING, 5, deployment=d.name) if isinstance(e.message, pb.VariantsCompared)]
+    found = [
+        e.message for e in await world.events(MONITORING, 5, deployment=d.name) if isinstance(e.message, pb.VariantsCompared)
+    ]
     assert [wire.us_from(m.as_of) for m in found] == [T0 + h * HOUR_US for h in (2, 3, 4, 5, 6)]
     last = found[-1]
     assert [wire.us_from(b.start) for b in last.blocks] == [T0 + h * HOUR_US for h in (1, 2, 3)]

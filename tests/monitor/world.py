@@ -193,7 +193,9 @@ class Deployed:
                                     version=self.version, variant=self.variant)  # fmt: skip
         await self.world.send(PREDICTIONS, self.stream, message)
 
-    async def record(self, ids: Sequence[str], truths: Any, known_us: int, *, watermark_us: int | None = None, revision: int = 0) -> None:
+    async def record(
+        self, ids: Sequence[str], truths: Any, known_us: int, *, watermark_us: int | None = None, revision: int = 0
+    ) -> None:
         """Outcomes over gRPC."""
         request = api.RecordOutcomesRequest(
             deployment=self.name, stream=self.outcome_stream, first_n=self.next_outcome, prediction_ids=ids, numbers=list(truths),
@@ -241,7 +243,9 @@ class Deployed:
 
     async def job(self, decision: str, state: str, version: str = "") -> None:
         """The trainer says where a job is."""
-        await self.world.send(TRAINING, "job", pb.JobStateChanged(job_id="job", state=state, model="eta", decision_id=decision, version=version))
+        await self.world.send(
+            TRAINING, "job", pb.JobStateChanged(job_id="job", state=state, model="eta", decision_id=decision, version=version)
+        )
 
     async def rollout_ended(self, message: Any) -> None:
         """Serving says how a rollout ended."""

@@ -107,10 +107,10 @@ class Agent:
 
         app.agent(topic, name="fold", concurrency=1)(fold)
 
-        async def revoked(_app: Any, revoked: Any = None, **_: Any) -> None:
-            self._collector.revoked({(self._bare(tp.topic), tp.partition) for tp in revoked or ()})
+        async def revoked(_app: Any, *arguments: Any, **_: Any) -> None:
+            self._collector.revoked({(self._bare(tp.topic), tp.partition) for tp in (arguments[0] if arguments else ())})
 
-        app.on_partitions_revoked.connect(revoked, weak=False)
+        app.on_partitions_revoked.connect(revoked, weak=False)  # type: ignore[arg-type] # Faust's type lacks its own call
         return app
 
     def _record(self, stream: Any, event: Any) -> Record:
@@ -152,7 +152,8 @@ def _credentials(config: MonitorConfig) -> Any:
     if not config.kafka_username:
         return faust.SSLCredentials(context)
     return faust.SASLCredentials(
-        username=config.kafka_username, password=config.kafka_password.get_secret_value(), ssl_context=context, mechanism="SCRAM-SHA-512"
+        username=config.kafka_username,
+        password=config.kafka_password.get_secret_value(),
+        ssl_context=context,
+        mechanism="SCRAM-SHA-512",
     )
-
-

@@ -74,7 +74,9 @@ class Record:
 class Collector:
     """Gathers records and commits them."""
 
-    def __init__(self, config: MonitorConfig, bus: Bus, catalog: Catalog, folding: Folding, on_commit: Callable[[frozenset[str]], None]) -> None:
+    def __init__(
+        self, config: MonitorConfig, bus: Bus, catalog: Catalog, folding: Folding, on_commit: Callable[[frozenset[str]], None]
+    ) -> None:
         self._config, self._bus, self._catalog, self._folding, self._on_commit = config, bus, catalog, folding, on_commit
         self._pending: list[Record] = []
         self._rows = 0
@@ -189,14 +191,23 @@ class Collector:
 
     async def _bury(self, record: Record, reason: str) -> None:
         if not record.buried:
-            await self._bus.dead_letter(record, reason, group="monitor-fold")  # type: ignore[arg-type] # has what is read of a record
+            await self._bus.dead_letter(record, reason, group="monitor-fold")
             record.buried = True
             _LOG.warning("a record went to the dead letter", topic=record.topic, offset=record.offset, reason=reason)
 
     async def _bury_row(self, record: Record, row: Message, reason: str) -> None:
         headers = {**record.headers, "content-type": events.PROTOBUF.encode(), "ce_rows": b"1"}
-        single = Record(record.topic, record.partition, record.offset, record.key, row.SerializeToString(), headers, record.timestamp, record.acknowledge)
-        await self._bus.dead_letter(single, reason, group="monitor-fold")  # type: ignore[arg-type]
+        single = Record(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.key,
+            row.SerializeToString(),
+            headers,
+            record.timestamp,
+            record.acknowledge,
+        )
+        await self._bus.dead_letter(single, reason, group="monitor-fold")
 
 
 def dead_unit(record: Record) -> Dead | None:

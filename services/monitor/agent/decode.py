@@ -38,7 +38,9 @@ NO_WATERMARK_US = -(2**55)
 """What a progress that only asks for a commit says."""
 
 
-def unit_from(message: Message, kind: str, deployment: Deployment, *, now: datetime, producer: str = "") -> Unit:
+def unit_from(  # noqa: PLR0911 a return a kind of message
+    message: Message, kind: str, deployment: Deployment, *, now: datetime, producer: str = ""
+) -> Unit:
     """The unit a message of the topic ``kind`` stands for."""
     if isinstance(message, pb.PredictionBatch):
         return _predictions(message, deployment)

@@ -139,7 +139,9 @@ class Folding:
         await panes.save(tx, {key: (rows, fold.to_bytes() if fold else b"") for key, (rows, fold) in changed.items()})
         self._remember(changed)
 
-    async def _folded(self, tx: Transaction, variant: Variant, partition: int, new: "_Rows") -> dict[Pane, tuple[int, Fold | None]]:
+    async def _folded(
+        self, tx: Transaction, variant: Variant, partition: int, new: "_Rows"
+    ) -> dict[Pane, tuple[int, Fold | None]]:
         if not new.rows:
             return {}
         folder = self._references.folder(variant[0], variant[1])
@@ -178,17 +180,17 @@ class Folding:
         await self._shadows(tx, effects, shadows)
         for place, answer, failed in shadows:  # truths known before their shadow answer came
             if not failed and place in truths and place in answered:
-                real = answered[place]
-                joined[real.deployment].judged.append(Judged(truths[place], answer, against=real.scores))
+                given = answered[place]
+                joined[given.deployment].judged.append(Judged(truths[place], answer, against=given.scores))
         waiting = []
         for outcome in outcomes:
-            answer = answered.get((outcome.stream, outcome.n))
-            if answer is None or answer.deployment != outcome.deployment:
+            real = answered.get((outcome.stream, outcome.n))
+            if real is None or real.deployment != outcome.deployment:
                 waiting.append(outcome)
                 continue
             first = (outcome.stream, outcome.n) not in truths
-            self._truth(outcome, answer, truths, others.get((outcome.stream, outcome.n), []), joined[outcome.deployment])
-            effects.ledger[outcome.deployment, answer.version, answer.variant]["outcomes"] += first
+            self._truth(outcome, real, truths, others.get((outcome.stream, outcome.n), []), joined[outcome.deployment])
+            effects.ledger[outcome.deployment, real.version, real.variant]["outcomes"] += first
         await answers.wait(tx, waiting)
         for deployment, found in sorted(joined.items()):
             if found.truths:
@@ -197,9 +199,7 @@ class Folding:
                 await blocks.add(tx, deployment, contributions(found.judged, known[deployment]))
 
     @staticmethod
-    def _truth(
-        outcome: Outcome, answer: Answer, truths: dict[Place, Truth], others: list[Answer], joined: "_Joined"
-    ) -> None:
+    def _truth(outcome: Outcome, answer: Answer, truths: dict[Place, Truth], others: list[Answer], joined: "_Joined") -> None:
         """Put one outcome in force, taking out what an earlier value put in; an older revision changes nothing."""
         place = (outcome.stream, outcome.n)
         old = truths.get(place)

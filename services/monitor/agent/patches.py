@@ -36,6 +36,6 @@ def apply(fetch_wait_ms: int = 50, commit_s: float = 5.0) -> None:
                 _LOG.warning("commit on revoke failed", error=repr(error))
         return await revoked(self, partitions)
 
-    aiokafka.AIOKafkaConsumerThread._create_worker_consumer = with_wait  # noqa: SLF001
-    consumer.Consumer.on_partitions_revoked = committed
+    aiokafka.AIOKafkaConsumerThread._create_worker_consumer = with_wait  # type: ignore[method-assign] # noqa: SLF001
+    consumer.Consumer.on_partitions_revoked = committed  # type: ignore[method-assign]
     _DONE.append(True)

@@ -1,4 +1,4 @@
-"""What does a version look like when all is well? The profiles of the versions that are folded, read once from their artifacts."""
+"""What does a version look like when all is well? The profiles of the versions in use, read once from their artifacts."""
 
 from collections.abc import Iterable, Mapping
 

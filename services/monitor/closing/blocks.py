@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from perennial import metrics
 from perennial.runtime import telemetry
-from perennial.runtime.events import Event
 from perennial.stats.cusum import Alarm, Chart, ChartPolicy
 from perennial.v1 import events_pb2 as pb
 
@@ -40,15 +39,15 @@ async def _closed(moment: Moment, start_us: int, end_us: int) -> None:
     chart, alarm = _charted(moment, champion, start_us)
     await blocks.close(moment.tx, moment.name, end_us, chart.value if chart else 0.0)
     wishes = wishes_of_time(moment.state, moment.deployment.policy, end_us)
-    cause: Event | None = None
+    chain = ""
     if alarm is not None and chart is not None:
-        wish, cause = await _alarmed(moment, chart, alarm, start_us, end_us)
+        wish, chain = await _alarmed(moment, chart, alarm, start_us, end_us)
         wishes.append(wish)
     if champion is not None and champion.count:
         wishes += _degraded(moment, champion)
         for name, value in champion.figures().items():
             telemetry.metric(metrics.PERFORMANCE).labels(moment.name, name).set(value)
-    await moment.decide(end_us, wishes, cause=cause)
+    await moment.decide(end_us, wishes, chain=chain)
     horizon = moment.deployment.policy.label_horizon_us
     await decisions.clean(moment.tx, moment.name, end_us - horizon - moment.deployment.policy.block_us)
 
@@ -81,7 +80,7 @@ def _charted(moment: Moment, champion: Sums | None, start_us: int) -> tuple[Char
     return chart, alarm
 
 
-async def _alarmed(moment: Moment, chart: Chart, alarm: Alarm, start_us: int, end_us: int) -> tuple[Wish, Event | None]:
+async def _alarmed(moment: Moment, chart: Chart, alarm: Alarm, start_us: int, end_us: int) -> tuple[Wish, str]:
     """The wish of an alarm; the first block of an alarm begins the chain of events."""
     starts = moment.state.block_starts_us
     change_us = starts[-min(alarm.since_blocks, len(starts))] if starts else start_us
@@ -95,11 +94,11 @@ async def _alarmed(moment: Moment, chart: Chart, alarm: Alarm, start_us: int, en
         deployment=moment.name, version=moment.deployment.champion, window_start=wire.stamp(change_us),
         window_end=wire.stamp(end_us), severity="high", kind="performance",
     )  # fmt: skip
-    cause = None
+    chain = ""
     if moment.state.alarm_since_us is None or (not moment.state.open and moment.deployment.rollout is None):
-        cause = await moment.publish(message, end_us)
+        chain = (await moment.publish(message, end_us)).id
     moment.state = replace(moment.state, alarm_since_us=change_us)
-    return Wish("performance", reason, change_us, figures), cause
+    return Wish("performance", reason, change_us, figures), chain
 
 
 def _degraded(moment: Moment, champion: Sums) -> list[Wish]:
@@ -111,4 +110,10 @@ def _degraded(moment: Moment, champion: Sums) -> list[Wish]:
     usual, now = profile.errors.mean_loss, champion.mean_loss
     if not now > usual * (1 + threshold):
         return []
-    return [Wish("performance", f"the block's loss {now:.4g} is beyond the reference's {usual:.4g}", figures={"loss": now, "reference": usual})]
+    return [
+        Wish(
+            "performance",
+            f"the block's loss {now:.4g} is beyond the reference's {usual:.4g}",
+            figures={"loss": now, "reference": usual},
+        )
+    ]

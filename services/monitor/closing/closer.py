@@ -140,11 +140,9 @@ class Closer:
     def _outcome_watermark(
         deployment: Deployment, watch: Watch, found: list[int | None] | None, predictions: int | None, now_us: int
     ) -> int | None:
-        """The least over the outcome streams that told one; where none ever did the receipt clock, in event time the predictions'."""
+        """The least that outcome streams told; where none ever did the receipt clock, or in event time the predictions'."""
         if found is not None:
             return least_watermark(found, watch.outcome_us)
         if deployment.event_time:
             return predictions if watch.outcome_us is None or predictions is None else max(predictions, watch.outcome_us)
         return max(now_us - deployment.policy.lateness_us, watch.outcome_us or 0)
-
-

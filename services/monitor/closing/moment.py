@@ -1,4 +1,4 @@
-"""What does a pass over a deployment work on? Its transaction, its two watermarks, and the policy's state, written once at the end."""
+"""What does a pass over a deployment work on? Its transaction, its watermarks, and the policy's state, written at the end."""
 
 import uuid
 from dataclasses import replace
@@ -63,11 +63,13 @@ class Moment:
         """A version's reference."""
         return self._references.profile(self.name, version)
 
-    async def publish(self, message: Message, time_us: int, *, correlation_id: str = "", causation_id: str = "") -> Event:
-        """Say something on ``perennial.monitoring``."""
+    async def publish(
+        self, message: Message, time_us: int, *, correlation_id: str = "", causation_id: str = "", event_id: str = ""
+    ) -> Event:
+        """Say something on ``perennial.monitoring``; ``event_id`` is the event's own, where it begins a chain that is named."""
         event = Event(
             MONITORING, self.name, message, subject=self.name, time=wire.time_of(time_us), correlation_id=correlation_id,
-            causation_id=causation_id, aggregate=f"monitoring/{self.name}",
+            causation_id=causation_id, aggregate=f"monitoring/{self.name}", id=event_id or uuid.uuid4().hex,
         )  # fmt: skip
         await self.tx.publish(event)
         return event
@@ -81,8 +83,8 @@ class Moment:
             self.compared[1], self.state.to_json(),
         )  # fmt: skip
 
-    async def decide(self, now_us: int, wishes: list[Wish], *, cause: Event | None = None, always: bool = True) -> Verdict:
-        """Ask the policy, keep its answer, and cut the log where it asks for a retraining. ``cause`` begins the chain."""
+    async def decide(self, now_us: int, wishes: list[Wish], *, chain: str = "", always: bool = True) -> Verdict:
+        """Ask the policy, keep its answer, and cut the log where it asks. ``chain`` is the event that began it."""
         verdict = policy.judged(
             self.state, self.deployment.policy, now_us, wishes, rollout_open=self.deployment.rollout is not None
         )
@@ -91,11 +93,13 @@ class Moment:
             return verdict
         decision_id = uuid.uuid4().hex
         wish = verdict.wish
-        row = {
+        asked = verdict.requested or wish is None
+        row: dict[str, Any] = {
             "decision_id": decision_id, "deployment": self.name, "time_us": now_us, "requested": verdict.requested,
-            "trigger": wish.trigger if wish else "none", "reason": verdict.reason if verdict.requested or wish is None
-            else f"{verdict.reason}: {wish.reason}", "figures": verdict.figures, "state": policy.PENDING if verdict.requested else "",
-            "request": None, "correlation_id": cause.correlation_id or cause.id if cause else "", "causation_id": cause.id if cause else "",
+            "trigger": wish.trigger if wish else "none",
+            "reason": verdict.reason if asked or wish is None else f"{verdict.reason}: {wish.reason}",
+            "figures": verdict.figures, "state": policy.PENDING if verdict.requested else "", "request": None,
+            "correlation_id": chain, "causation_id": chain,
         }  # fmt: skip
         if verdict.requested and wish is not None:
             row["request"] = await self._cut(decision_id, now_us, wish)
@@ -109,17 +113,29 @@ class Moment:
     async def _cut(self, decision_id: str, now_us: int, wish: Wish) -> dict[str, Any]:
         """Cut the log at what is folded now: the request is released once the cut is written."""
         start_us = now_us - self.deployment.policy.training_window_us
-        await cut_log(self.tx, self.name, start_us, decision_id, self.prediction_us, self.outcome_us)
+        await cut_log(
+            self.tx,
+            self.name,
+            from_us=start_us,
+            prediction_us=self.prediction_us,
+            outcome_us=self.outcome_us,
+            decision_id=decision_id,
+        )
         self.cuts += 1
         return {
-            "version": self.deployment.champion, "model": self.deployment.model, "window_start_us": start_us, "window_end_us": now_us,
+            "version": self.deployment.champion, "model": self.deployment.model, "window_start_us": start_us,
+            "window_end_us": now_us,
             "change_us": wish.change_us, "units": [list(unit) for unit in wish.units],
             "first_training_set": self.deployment.training_set,
         }  # fmt: skip
 
     async def _refused(self, decision_id: str, verdict: Verdict, wish: Wish, now_us: int, row: dict[str, Any]) -> None:
         message = pb.RetrainingDeclined(
-            decision_id=decision_id, deployment=self.name, model=self.deployment.model, trigger=wish.trigger, reason=verdict.reason
+            decision_id=decision_id,
+            deployment=self.name,
+            model=self.deployment.model,
+            trigger=wish.trigger,
+            reason=verdict.reason,
         )
         await self.tx.publish(
             Event(RETRAINING, self.deployment.model, message, subject=self.name, time=wire.time_of(now_us),
@@ -128,7 +144,13 @@ class Moment:
 
 
 async def cut_log(
-    tx: Transaction, deployment: str, from_us: int, decision_id: str, prediction_us: int | None, outcome_us: int | None,
+    tx: Transaction,
+    deployment: str,
+    *,
+    from_us: int,
+    prediction_us: int | None,
+    outcome_us: int | None,
+    decision_id: str = "",
     request_id: str = "",
 ) -> str:
     """Store a cut at the positions that are folded now; its id. The log's sink writes its manifest."""

@@ -99,13 +99,13 @@ def _grown(held: Held, least_rows: int, until_us: int, since_us: int = 0) -> int
 
 
 async def _opened(moment: Moment, change: QualityChange, since_us: int, end_us: int) -> None:
-    row = {
+    row: dict[str, Any] = {
         "incident_id": uuid.uuid4().hex, "deployment": moment.name, "version": moment.deployment.champion,
         "column_name": change.column, "kind": change.kind, "factor": change.factor, "since_us": since_us, "state": "opened",
         "detail": change.detail, "seen_us": end_us,
     }  # fmt: skip
     await decisions.add_incident(moment.tx, row)
-    await moment.publish(wire.incident_to(row), end_us, correlation_id=row["incident_id"])
+    await moment.publish(wire.incident_to(row), end_us, event_id=row["incident_id"])
 
 
 async def _seen(moment: Moment, profile: Profile, incident: Any, held: Held, end_us: int) -> None:
@@ -130,7 +130,7 @@ async def _moved(moment: Moment, incident: Any, state: str, end_us: int) -> pb.Q
     seen_us = incident["seen_us"] if state == "closed" else max(end_us, incident["seen_us"])
     await decisions.set_incident(moment.tx, incident["incident_id"], state, seen_us, incident["factor"], incident["detail"])
     message = wire.incident_to({**dict(incident), "state": state})
-    await moment.publish(message, end_us, correlation_id=incident["incident_id"])
+    await moment.publish(message, end_us, correlation_id=incident["incident_id"], causation_id=incident["incident_id"])
     return message
 
 
@@ -151,7 +151,4 @@ async def _confirmed(moment: Moment, end_us: int) -> None:
         first = min(asking, key=lambda i: i["since_us"])
         units = tuple((i["column_name"], i["factor"], i["since_us"]) for i in asking if i["kind"] == "unit_change")
         wish = Wish("incident", "; ".join(i["detail"] for i in asking), first["since_us"], {"factor": first["factor"]}, units)
-        cause = await moment.publish(
-            wire.incident_to({**dict(first), "state": "confirmed"}), end_us, correlation_id=first["incident_id"]
-        ) if not moment.state.open and moment.deployment.rollout is None else None  # fmt: skip
-        await moment.decide(end_us, [wish], cause=cause, always=False)
+        await moment.decide(end_us, [wish], chain=first["incident_id"], always=False)

@@ -94,11 +94,14 @@ async def _told(moment: Moment, variant: Variant, values: dict[str, Any], report
     now = bool(report.drifted)
     if now:
         message = pb.DriftDetected(
-            deployment=moment.name, version=variant[1], report_id=values["report_id"], window_start=wire.stamp(values["start_us"]),
+            deployment=moment.name, version=variant[1], report_id=values["report_id"],
+            window_start=wire.stamp(values["start_us"]),
             window_end=wire.stamp(values["end_us"]), columns=[wire.column_to(_plain(c)) for c in report.drifted],
             severity=report.severity, kind="data",
         )  # fmt: skip
-        event = await moment.publish(message, values["end_us"], correlation_id=window["event_id"], causation_id=window["event_id"])
+        event = await moment.publish(
+            message, values["end_us"], correlation_id=window["event_id"], causation_id=window["event_id"]
+        )
         return True, window["event_id"] or event.id
     if window["drifting"]:
         resolved = pb.DriftResolved(
@@ -135,9 +138,13 @@ def _plain(column: ColumnComparison) -> dict[str, Any]:
         "column": column.column, "test": column.test, "statistic": column.statistic, "p_value": column.p_value,
         "threshold": column.threshold, "effect": column.effect, "importance": column.importance, "drifted": bool(column.drifted),
     }  # fmt: skip
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else (float(v) if isinstance(v, float) else v) for k, v in values.items()}
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else (float(v) if isinstance(v, float) else v)
+        for k, v in values.items()
+    }
 
 
 def _report(row: Any) -> WindowReport:
-    columns = tuple(ColumnComparison(**{k: math.nan if v is None else v for k, v in column.items()}) for column in row["columns"])
+    plain: list[dict[str, Any]] = [{k: math.nan if v is None else v for k, v in column.items()} for column in row["columns"]]
+    columns = tuple(ColumnComparison(**column) for column in plain)
     return WindowReport(columns, row["rows"], row["score"], row["severity"], tuple(row["recommendations"]))

@@ -11,7 +11,14 @@ from services.monitor.domain.deployments import Policy
 from services.monitor.domain.time import DAY_US
 
 MONTH_US = 30 * DAY_US
-PENDING, RELEASED, SUCCEEDED, FAILED, DECLINED, SUPERSEDED = "pending", "released", "succeeded", "failed", "declined", "superseded"
+PENDING, RELEASED, SUCCEEDED, FAILED, DECLINED, SUPERSEDED = (
+    "pending",
+    "released",
+    "succeeded",
+    "failed",
+    "declined",
+    "superseded",
+)
 OPEN_STATES = (PENDING, RELEASED)
 TRIGGERS = ("manual", "incident", "performance", "follow_up", "max_age", "drift")
 """In order of precedence."""
@@ -103,20 +110,25 @@ def judged(state: State, policy: Policy, now_us: int, wishes: list[Wish], *, rol
     if state.last_request_us is not None:
         figures["days_since_request"] = (now_us - state.last_request_us) / DAY_US
     if not wishes:
-        return Verdict(state, False, None, "nothing asks for a retraining", figures)
+        return Verdict(state, requested=False, wish=None, reason="nothing asks for a retraining", figures=figures)
     wish = min(wishes, key=lambda w: TRIGGERS.index(w.trigger))
     figures |= wish.figures
     refusal = _refusal(state, policy, now_us, wish, recent, rollout_open=rollout_open)
     if refusal:
         mark = f"{wish.trigger}:{refusal}"
-        return Verdict(replace(state, refused=mark), False, wish, refusal, figures, announce=mark != state.refused)
+        return Verdict(
+            replace(state, refused=mark),
+            requested=False,
+            wish=wish,
+            reason=refusal,
+            figures=figures,
+            announce=mark != state.refused,
+        )
     after = replace(state, requests_us=(*recent, now_us), refused="", **_follow_up(policy, now_us, wish))
-    return Verdict(after, True, wish, wish.reason, figures)
+    return Verdict(after, requested=True, wish=wish, reason=wish.reason, figures=figures)
 
 
-def _refusal(
-    state: State, policy: Policy, now_us: int, wish: Wish, recent: tuple[int, ...], *, rollout_open: bool
-) -> str:
+def _refusal(state: State, policy: Policy, now_us: int, wish: Wish, recent: tuple[int, ...], *, rollout_open: bool) -> str:
     """Why not; empty when nothing is against it. A person's wish waits for what is under way and for nothing else."""
     if state.open:
         return "pending"

@@ -69,7 +69,7 @@ class Position:
         return Position(last + 1, (*self.gaps, Gap(self.next_n, last, MISSING)))
 
     def _filled(self, first: int, last: int) -> tuple["Position", tuple[Range, ...]]:
-        """This position without the parts of its gaps that ``first … last`` covers, and those parts."""
+        """The position without the parts of its gaps that ``first … last`` covers, and those parts."""
         if not self.gaps:
             return self, ()
         kept: list[Gap] = []

@@ -1,0 +1,1 @@
+"""The prediction log: immutable files, their manifest, and cuts of it."""

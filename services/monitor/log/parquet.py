@@ -79,5 +79,3 @@ def _bytes(table: Any) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
-
-

@@ -76,7 +76,9 @@ class Sink:
         """Write until cancelled; every failure ends in a new consumer, which begins where the last transaction ended."""
         while True:
             consumer = self._bus.consumer([], group=GROUP, fetch_max_wait_ms=FETCH_WAIT_MS)
-            consumer.subscribe([self._config.prefixed(t.name) for t in (PREDICTIONS_TOPIC, OUTCOMES_TOPIC)], listener=_listener(self._forget))
+            consumer.subscribe(
+                [self._config.prefixed(t.name) for t in (PREDICTIONS_TOPIC, OUTCOMES_TOPIC)], listener=_listener(self._forget)
+            )
             self._forget()
             try:
                 await asyncio.wait_for(consumer.start(), 20)
@@ -241,12 +243,10 @@ def _listener(forget: Callable[[], None]) -> Any:
     from aiokafka import ConsumerRebalanceListener
 
     class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka ships no types
-        async def on_partitions_revoked(self, revoked: Any) -> None:
+        async def on_partitions_revoked(self, _revoked: Any) -> None:
             forget()
 
-        async def on_partitions_assigned(self, assigned: Any) -> None:
+        async def on_partitions_assigned(self, _assigned: Any) -> None:
             forget()
 
     return Listener()
-
-

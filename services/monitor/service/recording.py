@@ -99,7 +99,10 @@ class Recorder:
             raise InvalidArgument("known_at_us: none, one or one a row; revisions: none or one a row")
         if any(not LEAST_US < us < GREATEST_US for us in request.known_at_us):
             raise InvalidArgument("known_at_us is in microseconds since the epoch")
-        if not deployment.foreign and (bad := next((i for i in request.prediction_ids if position_of(i) is None), None)) is not None:
+        if (
+            not deployment.foreign
+            and (bad := next((i for i in request.prediction_ids if position_of(i) is None), None)) is not None
+        ):
             raise InvalidArgument(f"{bad!r} is no prediction id (<stream>-<n>)")
         if deployment.classes and (wrong := next((v for v in truths if v not in deployment.classes), None)) is not None:
             raise InvalidArgument(f"{wrong!r} is none of the classes {', '.join(deployment.classes)}")

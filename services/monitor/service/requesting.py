@@ -22,7 +22,9 @@ WAIT_S = 30.0
 class Requests:
     """Carries out what people ask of the policy and the log."""
 
-    def __init__(self, config: MonitorConfig, postgres: Postgres, references: References, clock: Clock, on_cut: Callable[[], None]) -> None:
+    def __init__(
+        self, config: MonitorConfig, postgres: Postgres, references: References, clock: Clock, on_cut: Callable[[], None]
+    ) -> None:
         self._config, self._postgres, self._references = config, postgres, references
         self._clock, self._on_cut = clock, on_cut
 
@@ -51,7 +53,14 @@ class Requests:
                 watch = await deployments.get(tx, name)
                 if watch is None:
                     raise NotFound(f"no deployment {name}")
-                found = await cut_log(tx, name, -(2**62), "", watch.prediction_us, watch.outcome_us, request_id)
+                found = await cut_log(
+                    tx,
+                    name,
+                    from_us=-(2**62),
+                    prediction_us=watch.prediction_us,
+                    outcome_us=watch.outcome_us,
+                    request_id=request_id,
+                )
         self._on_cut()
         end = asyncio.get_running_loop().time() + min(within_s, WAIT_S)
         while asyncio.get_running_loop().time() < end:

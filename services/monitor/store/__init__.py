@@ -1,0 +1,1 @@
+"""The SQL of the monitor, a file a subject."""

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 from services.monitor.domain.deployments import SHADOW
 from services.monitor.domain.joining import Answer, Truth
@@ -58,7 +59,9 @@ async def answers(tx: Queries, places: Sequence[Place]) -> dict[Place, Answer]:
     for row in rows:
         held = row["last_n"] - row["first_n"] + 1
         scores = np.frombuffer(row["outputs"], dtype="<f8").reshape(held, -1)[row["n"] - row["first_n"]]
-        found[row["stream"], row["n"]] = Answer(row["version"], row["variant"], tuple(scores.tolist()), deployment=row["deployment"])
+        found[row["stream"], row["n"]] = Answer(
+            row["version"], row["variant"], tuple(scores.tolist()), deployment=row["deployment"]
+        )
     return found
 
 

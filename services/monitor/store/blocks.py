@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 from perennial.stats.losses import PairedSums
 
 from services.monitor.domain.joining import Contributions, Sums, merged, pair_from, pair_to, sums_from
@@ -83,7 +84,9 @@ async def pairs(tx: Queries, deployment: str, rollout: str, until_us: int) -> li
 
 async def shadow_count(tx: Queries, deployment: str, rollout: str) -> tuple[int, int]:
     """How many shadow answers a rollout has, and how many of them failed."""
-    row = await tx.fetchrow("select rows, failures from shadow_counts where deployment = $1 and rollout = $2", deployment, rollout)
+    row = await tx.fetchrow(
+        "select rows, failures from shadow_counts where deployment = $1 and rollout = $2", deployment, rollout
+    )
     return (row["rows"], row["failures"]) if row else (0, 0)
 
 
@@ -99,7 +102,10 @@ async def of_span(tx: Queries, deployment: str, start_us: int, end_us: int) -> l
 async def close(tx: Transaction, deployment: str, end_us: int, chart: float) -> None:
     """Mark every figure of blocks that end at or before an instant as closed."""
     await tx.execute(
-        "update blocks set closed = true, chart = $3 where deployment = $1 and end_us <= $2 and not closed", deployment, end_us, chart
+        "update blocks set closed = true, chart = $3 where deployment = $1 and end_us <= $2 and not closed",
+        deployment,
+        end_us,
+        chart,
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 
 async def add(tx: Transaction, row: Mapping[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 from services.monitor.domain.deployments import Deployment
 
@@ -67,7 +68,10 @@ async def lock(tx: Transaction, name: str) -> Watch | None:
 async def set_watermarks(tx: Transaction, name: str, prediction_us: int | None, outcome_us: int | None) -> None:
     """Move the watermarks."""
     await tx.execute(
-        "update deployments set prediction_watermark_us = $2, outcome_watermark_us = $3 where name = $1", name, prediction_us, outcome_us
+        "update deployments set prediction_watermark_us = $2, outcome_watermark_us = $3 where name = $1",
+        name,
+        prediction_us,
+        outcome_us,
     )
 
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 from services.monitor.domain.streams import Line
 
@@ -36,7 +37,9 @@ async def lines(tx: Queries, deployment: str) -> list[dict[str, Any]]:
              await tx.fetch("select * from ledger where deployment = $1", deployment)}  # fmt: skip
     for gap in await tx.fetch(_GAPS, deployment):
         key = (gap["version"], gap["variant"])
-        line = found.setdefault(key, {"version": key[0], "variant": key[1], **dict.fromkeys(_COUNTERS, 0), "missing": 0, "dead_lettered": 0})
+        line = found.setdefault(
+            key, {"version": key[0], "variant": key[1], **dict.fromkeys(_COUNTERS, 0), "missing": 0, "dead_lettered": 0}
+        )
         line["missing" if gap["reason"] == "missing" else "dead_lettered"] += gap["rows"]
     return [found[key] for key in sorted(found)]
 

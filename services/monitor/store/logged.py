@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 
 @dataclass(frozen=True, slots=True)

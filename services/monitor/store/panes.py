@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 Variant = tuple[str, str, str]
 """Deployment, version and variant."""
@@ -62,9 +63,12 @@ async def save(tx: Transaction, panes: Mapping[Pane, tuple[int, bytes]]) -> None
         return
     keys = sorted(panes)
     await tx.execute(
-        "insert into panes select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::bigint[], $7::bytea[])"
-        " on conflict (deployment, version, variant, pane_us, partition) do update set rows = excluded.rows, state = excluded.state",
-        *(list(column) for column in zip(*keys, strict=True)), [panes[k][0] for k in keys], [panes[k][1] for k in keys],
+        "insert into panes select * from"
+        " unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::int[], $6::bigint[], $7::bytea[])"
+        " on conflict (deployment, version, variant, pane_us, partition) do update"
+        " set rows = excluded.rows, state = excluded.state",
+        *(list(column) for column in zip(*keys, strict=True)),
+        [panes[k][0] for k in keys], [panes[k][1] for k in keys],
     )  # fmt: skip
 
 
@@ -113,7 +117,9 @@ async def add_report(tx: Transaction, variant: Variant, report: Mapping[str, Any
 async def last_reports(tx: Queries, variant: Variant, count: int) -> list[Any]:
     """The last reports of a variant, newest last."""
     rows = await tx.fetch(
-        "select * from reports where deployment = $1 and version = $2 and variant = $3 order by end_us desc limit $4", *variant, count
+        "select * from reports where deployment = $1 and version = $2 and variant = $3 order by end_us desc limit $4",
+        *variant,
+        count,
     )
     return rows[::-1]
 
@@ -128,7 +134,8 @@ async def reports_page(tx: Queries, deployment: str, before: int, size: int) -> 
 async def counted(tx: Queries, deployment: str) -> list[Any]:
     """Rows by version, variant and pane."""
     return await tx.fetch(
-        "select version, variant, pane_us, sum(rows)::bigint as rows from panes where deployment = $1 group by 1, 2, 3", deployment
+        "select version, variant, pane_us, sum(rows)::bigint as rows from panes where deployment = $1 group by 1, 2, 3",
+        deployment,
     )
 
 

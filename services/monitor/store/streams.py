@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from perennial.runtime.postgres import Queries, Transaction
+from perennial.runtime.postgres import Transaction
+from perennial.runtime.queries import Queries
 
 from services.monitor.domain.positions import Gap, Position
 from services.monitor.domain.streams import Key, Stream
@@ -22,7 +23,8 @@ where reader = $1 and (kind, stream) in (select * from unnest($2::text[], $3::te
 """
 _SAVE = """
 update streams s set deployment = n.deployment, version = n.version, variant = n.variant, next_n = n.next_n,
-    watermark_us = n.watermark_us, announced = n.announced, ended = n.ended, partition = n.partition, away = false, seen_at = now()
+    watermark_us = n.watermark_us, announced = n.announced, ended = n.ended, partition = n.partition, away = false,
+    seen_at = now()
 from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::boolean[], $10::boolean[],
     $11::integer[]) as n(kind, stream, deployment, version, variant, next_n, watermark_us, announced, ended, partition)
 where s.reader = $1 and s.kind = n.kind and s.stream = n.stream
@@ -48,8 +50,11 @@ async def locked(tx: Transaction, reader: str, sources: Mapping[Key, Source]) ->
         (row["kind"], row["stream"]): Stream(
             Source(row["kind"], row["stream"], row["deployment"], row["version"], row["variant"]),
             Position(row["next_n"], tuple(gaps.get((row["kind"], row["stream"]), ()))),
-            row["watermark_us"], row["announced"], row["ended"], row["partition"],
-        )  # fmt: skip
+            row["watermark_us"],
+            row["announced"],
+            row["ended"],
+            row["partition"],
+        )
         for row in rows
     }
 
