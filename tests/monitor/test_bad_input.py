@@ -131,7 +131,8 @@ async def test_a_bad_outcome_row_goes_to_the_dead_letter_alone(world: World) -> 
     from perennial.frames import Text, encode_text
 
     batch = pb.OutcomeBatch(
-        stream=f"{d.name}/direct", first_n=1, deployment=d.name, prediction_ids=encode_text(Text.of([ids[0], "nonsense", ids[2]])),
+        stream=f"{d.name}/direct", first_n=1, deployment=d.name,
+        prediction_ids=encode_text(Text.of([ids[0], "nonsense", ids[2]])),
         numbers=np.asarray(predicted, dtype="<f8").tobytes(), known_at_us=[T0 + 1],
     )  # fmt: skip
     await world.send(OUTCOMES, "direct", batch)
@@ -171,8 +172,8 @@ async def test_a_foreign_producer_in_json_is_counted_once_by_its_own_ids(world: 
     inputs, outputs = Struct(), Struct()
     inputs.update({"distance": 5.0})
     outputs.update({"prediction": 1.0})
-    request = api.LogPredictionsRequest(deployment=d.name, producer="plant", predictions=[
-        pb.ForeignPrediction(prediction_id="flight-3", version="7", inputs=inputs, outputs=outputs, sequence=n) for n in (1,)])  # fmt: skip
+    third = pb.ForeignPrediction(prediction_id="flight-3", version="7", inputs=inputs, outputs=outputs, sequence=1)
+    request = api.LogPredictionsRequest(deployment=d.name, producer="plant", predictions=[third])
     assert (await world.call("LogPredictions", request)).accepted == 1
 
     async def counted() -> bool:

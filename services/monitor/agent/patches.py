@@ -1,4 +1,4 @@
-"""Two corrections of Faust 0.15.3 (private attributes, so the version is pinned; tests/monitor/test_agent_rebalance.py watches).
+"""Two corrections of Faust 0.15.3 (private attributes, so the version is pinned).
 
 An idle partition delays busy ones by the fetch wait (aiokafka keeps one fetch a broker in flight), and what was
 acknowledged is committed when partitions are revoked, so that less is read again.
