@@ -73,7 +73,7 @@ async def servers() -> AsyncIterator[Servers]:
     with tempfile.TemporaryDirectory() as folder:
         stack = stack or RunningStack.started(Path(folder) / "stack")
         platform = await Platform.provisioned(stack.servers, Path(folder) / "platform")
-        floor = subprocess.Popen([sys.executable, str(FLOOR)], stdout=subprocess.PIPE, text=True)
+        floor = subprocess.Popen([sys.executable, str(FLOOR)], stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 before any load
         try:
             assert floor.stdout is not None
             port = int(floor.stdout.readline())
@@ -82,8 +82,8 @@ async def servers() -> AsyncIterator[Servers]:
             token = (("authorization", f"Bearer {platform.admin_token}"),)
             ours = grpc.aio.insecure_channel(platform.address("serving"))
             theirs = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-            call = ours.unary_unary("/perennial.v1.ServingService/Predict")
-            empty = theirs.unary_unary("/empty.Empty/Call")
+            call: Any = ours.unary_unary("/perennial.v1.ServingService/Predict")
+            empty: Any = theirs.unary_unary("/empty.Empty/Call")
             yield Servers(
                 lambda raw: call(raw, metadata=token, timeout=10), lambda: empty(b"", timeout=10),
                 lambda count: serving_pb2.PredictRequest(deployment="bench", rows=encode(rows(count))).SerializeToString(),

@@ -19,6 +19,7 @@ from services.serving.engine.shadow import Shadow
 from services.serving.engine.snapshot import Snapshot
 from services.serving.models import Models
 from services.serving.rollout.controller import Controller
+from services.serving.rollout.guardrails import Guardrails
 from services.serving.rollout.hearing import MODEL_EVENTS, MONITORING_EVENTS, Hearing
 from services.serving.service import ServingService
 from services.serving.store import Store
@@ -40,9 +41,12 @@ async def build(runtime: Runtime) -> None:
     fleet = Fleet(plane, store, cache, spool, Snapshot(folder, key))
     models = Models(runtime.peers)
     controller = Controller(store, fleet, models, runtime.leases, runtime.clock)
-    service = ServingService(store, Creation(store, models, fleet, runtime.peers), controller, fleet, plane, shadow, runtime.clock)
+    creation = Creation(store, models, fleet, runtime.peers)
+    service = ServingService(store, creation, controller, fleet, plane=plane, shadow=shadow, clock=runtime.clock)
+    guardrails = Guardrails(controller)
 
-    plane.on_cut = shadow.on_failing = fleet.on_broken = controller.cut
+    plane.on_cut = shadow.on_failing = fleet.on_broken = guardrails.cut
+    fleet.hurry = logbook.sender.kick
     logbook.sender.watermark = fleet.arrival_watermark
     fleet.keys = runtime.verifier.keys.snapshot
     runtime.add_servicer(service, serving_pb2.DESCRIPTOR.services_by_name["ServingService"], own_request_ids=["Predict"])
@@ -52,7 +56,7 @@ async def build(runtime: Runtime) -> None:
     for name, work in (
         ("spool", logbook.run), ("spools of dead processes", logbook.drain), ("spool figures", logbook.show),
         ("shadow", shadow.run), ("deployments", fleet.follow), ("rollout timers", controller.tick),
-        ("aliases", controller.reconcile), ("guardrails", controller.write_cuts),
+        ("aliases", controller.reconcile), ("guardrails", guardrails.run),
     ):  # fmt: skip
         runtime.background(name, work)
     runtime.condition("deployments", fleet.problem)

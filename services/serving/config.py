@@ -11,7 +11,7 @@ class ServingConfig(ServiceConfig):
     service: ClassVar[str] = "serving"
     default_port: ClassVar[int] = 50054
 
-    startup_wait_s: float = setting(1.0, ge=0, description="How long a start waits for PostgreSQL before it answers from its disk")
+    startup_wait_s: float = setting(1.0, ge=0, description="Patience of a start with PostgreSQL before it answers from disk")
     message_bytes: int = setting(16 * 1024 * 1024, ge=1024, description="Largest request")
     snapshot_max_age_s: float = setting(7 * 86400.0, gt=0, description="Oldest snapshot a start without PostgreSQL answers from")
     spool_max_bytes: int = setting(10 * 1024**3, ge=1024, description="Most bytes of the prediction log on the own disk")

@@ -36,7 +36,8 @@ class Creation:
         """Whether the deployment's champion is the model's: it is when the alias names it, or named nothing so far."""
         alias = await self._models.champion(spec.model)
         if not alias:
-            alias = await self._models.promote(spec.model, build.version, expected="", request_id=f"first champion of {spec.name}")
+            request_id = f"first champion of {spec.name}"
+            alias = await self._models.promote(spec.model, build.version, expected="", request_id=request_id)
         return alias == build.version
 
     async def _check_features(self, spec: Spec, build: Build) -> None:

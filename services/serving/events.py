@@ -23,7 +23,7 @@ _FACTS: dict[RolloutState, type[Message]] = {
 
 
 def of(deployment: Deployment, moved: Sequence[Rollout]) -> tuple[Deployment, list[Event]]:
-    """The facts of a change, the whole state last, and the deployment with what they leave behind: its chain goes on from them."""
+    """The facts of a change, the whole state last, and the deployment whose chains go on from them."""
     found = [_moved(deployment, rollout) for rollout in moved]
     last = found[-1] if found else None
     chains = {rollout.rollout_id: event.id for rollout, event in zip(moved, found, strict=True)}

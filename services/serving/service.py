@@ -27,8 +27,9 @@ class ServingService:
     """The RPCs of ``serving.proto``."""
 
     def __init__(
-        self, store: Store, creation: Creation, controller: Controller, fleet: Fleet, plane: DataPlane, shadow: Shadow, clock: Clock
-    ) -> None:
+        self, store: Store, creation: Creation, controller: Controller, fleet: Fleet, *, plane: DataPlane, shadow: Shadow,
+        clock: Clock,
+    ) -> None:  # fmt: skip
         self._store = store
         self._creation = creation
         self._controller = controller
@@ -51,7 +52,8 @@ class ServingService:
         size = _size(request.page)
         found = await self._store.every(model=request.model, after=request.page.token, most=size + 1)
         return pb.ListDeploymentsResponse(
-            deployments=[wire.deployment_to(one) for one in found[:size]], next_token=found[size - 1].name if len(found) > size else ""
+            deployments=[wire.deployment_to(one) for one in found[:size]],
+            next_token=found[size - 1].name if len(found) > size else "",
         )
 
     async def UpdateDeployment(self, request: pb.UpdateDeploymentRequest, context: Any) -> pb.UpdateDeploymentResponse:

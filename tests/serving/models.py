@@ -23,6 +23,11 @@ def signature(*, pii: Pii = Pii.NONE) -> Signature:
     return Signature.of([*COLUMNS[:2], Column("district", ColumnType.TEXT, pii=pii)])
 
 
+def _column(graph: GraphBuilder, matrix: str, place: int) -> str:
+    start, stop, axis = (graph.constant(np.array([at])) for at in (place, place + 1, 1))
+    return graph.add("Slice", matrix, start, stop, axis)
+
+
 def prices(factor: float = 1.0, *, failing: str = "", pii: Pii = Pii.NONE, slow: int = 0) -> ModelPackage:
     """``factor * (rooms + district's price)``; ``failing``: nan where rooms > 5, or shape for two rows too few columns.
 
@@ -30,8 +35,7 @@ def prices(factor: float = 1.0, *, failing: str = "", pii: Pii = Pii.NONE, slow:
     """
     taken = signature(pii=pii)
     graph = GraphBuilder()
-    rooms = graph.add("Slice", "numbers", graph.constant(np.array([0])), graph.constant(np.array([1])), graph.constant(np.array([1])))
-    area = graph.add("Slice", "numbers", graph.constant(np.array([1])), graph.constant(np.array([2])), graph.constant(np.array([1])))
+    rooms, area = _column(graph, "numbers", 0), _column(graph, "numbers", 1)
     known = graph.add("Where", graph.add("IsNaN", area), graph.floats([0.0]), area)
     price = graph.add("Add", rooms, graph.text_code(0, DISTRICTS, default=0.0))
     price = graph.add("Add", price, graph.add("Mul", known, graph.floats([0.0])))
@@ -41,7 +45,7 @@ def prices(factor: float = 1.0, *, failing: str = "", pii: Pii = Pii.NONE, slow:
     if failing == "throws":
         # Rows cannot be put into a shape of seven columns.
         price = graph.add("Reshape", price, graph.constant(np.array([-1, 7])))
-        price = graph.add("Slice", price, graph.constant(np.array([0])), graph.constant(np.array([1])), graph.constant(np.array([1])))
+        price = _column(graph, price, 0)
     if slow:
         square = graph.constant(np.eye(slow, dtype=np.float32))
         for _ in range(4):
@@ -57,7 +61,7 @@ def classes() -> ModelPackage:
     """Three classes by softmax of x, 0 and -x."""
     taken = Signature.of([Column("x", ColumnType.NUMBER)], Task.CLASSIFICATION, ["high", "middle", "low"])
     graph = GraphBuilder()
-    margins = graph.add("MatMul", "numbers", graph.floats([[1.0, 0.0, -1.0]]))
+    margins = graph.add("MatMul", "numbers", graph.floats(np.array([[1.0, 0.0, -1.0]])))
     graph.probabilities_of(margins, 3)
     return ModelPackage.of(Manifest(framework="onnx", algorithm="linear", signature=taken), {"model.onnx": graph.finished(taken)})
 
@@ -72,7 +76,7 @@ def plain(columns: int = 20) -> ModelPackage:
 
 
 def upload(
-    name: str, made: ModelPackage, *, lineage: Mapping[str, str] | None = None, first_alias: str = "champion"
+    name: str, made: ModelPackage, *, lineage: Mapping[str, Any] | None = None, first_alias: str = "champion"
 ) -> Iterator[registry.RegisterModelVersionRequest]:
     """The messages that register a version."""
     files = [common.FileEntry(name=f.name, sha256=f.sha256, size=f.size) for f in made.entries]

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 
 import httpx
 import pytest
@@ -82,13 +83,13 @@ async def small(world: World) -> str:
 async def test_wrong_rows_are_refused_with_what_is_wrong(world: World, small: str, case: str) -> None:
     """F09: INVALID_ARGUMENT names the column and the row."""
     rows, said = WRONG[case]
-    with pytest.raises(InvalidArgument, match=said):
+    with pytest.raises(InvalidArgument, match=re.escape(said)):
         await world.predict(small, rows)
 
 
 async def test_wrong_calls_are_refused(world: World, small: str) -> None:
     """F09: unknown deployment, keys and times that do not fit, times out of reach, broken frames."""
-    with pytest.raises(NotFound, match="no deployment 'nowhere'"):
+    with pytest.raises(NotFound, match="nowhere"):
         await world.predict("nowhere", models.rows(1))
     with pytest.raises(InvalidArgument, match="entity_keys: 1 for 2 rows"):
         await world.predict(small, models.rows(2), keys=["a"])
@@ -106,7 +107,7 @@ async def test_wrong_calls_are_refused(world: World, small: str) -> None:
         await world.deploy("small", name=small)
     with pytest.raises(NotFound):
         await world.deploy("no-such-model")
-    with pytest.raises(InvalidArgument, match="rollout.steps"):
+    with pytest.raises(InvalidArgument, match=r"rollout\.steps"):
         await world.deploy("small", rollout=pb.RolloutPolicy(steps=[500, 100]))
 
 

@@ -1,8 +1,9 @@
 """Nothing acknowledged is lost, and answers go on, when processes die and servers are away."""
 
 import asyncio
-import os
 import secrets
+from collections.abc import Awaitable, Callable, Sized
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from perennial.errors import DataLoss, PerennialError
 from perennial.runtime.config import ServiceConfig
 from perennial.runtime.objects import S3Objects
 from perennial.topics import PREDICTIONS
-from perennial.v1 import serving_pb2 as pb
+from perennial.v1.registry_pb2 import GetModelVersionRequest
 
 from tests.serving import models
 from tests.serving.world import Ledger, World, ids, until, values
@@ -70,7 +71,7 @@ async def test_kills_under_load_lose_and_double_nothing(world: World, deployment
     callers = [asyncio.create_task(caller(seed)) for seed in range(8)]
     for _ in range(3):
         before = len(acknowledged)
-        await until(_value(lambda b=before: len(acknowledged) > b + 200), "calls answered", 30)  # type: ignore[misc]
+        await until(_value(partial(_more, acknowledged, before + 200)), "calls answered", 30)
         await world.serving.kill()
         await world.serving.start()
     stop.set()
@@ -87,7 +88,11 @@ async def test_kills_under_load_lose_and_double_nothing(world: World, deployment
     assert len(set(ledger.ended) & streams) == 3, "the dead processes' streams have ended"
 
 
-def _value(check):  # type: ignore[no-untyped-def]
+def _more(found: Sized, than: int) -> bool:
+    return len(found) > than
+
+
+def _value(check: Callable[[], object]) -> Callable[[], Awaitable[object]]:
     async def found() -> object:
         return check()
 
@@ -146,7 +151,7 @@ async def test_a_torn_record_ends_the_spool_and_not_the_drain(world: World, depl
     await world.serving.start()
     ledger = await all_sent(world, deployment, set(places))
     assert set(ledger.rows) == set(places)
-    await until(_value(lambda: (spool / "drained").exists()), "the spool is drained")
+    await until(_value((spool / "drained").exists), "the spool is drained")
 
 
 async def test_bytes_that_changed_on_the_own_disk_are_fetched_again(world: World, model: str) -> None:
@@ -197,17 +202,13 @@ def _home(world: World) -> Path:
     return found[0].parent
 
 
-def _version(model: str):  # type: ignore[no-untyped-def]
-    from perennial.v1.registry_pb2 import GetModelVersionRequest
-
+def _version(model: str) -> GetModelVersionRequest:
     return GetModelVersionRequest(name=model, version="@champion")
 
 
 def _objects(world: World) -> S3Objects:
     given = world.platform.variables
     bucket = f"{world.platform.namespace}-{ServiceConfig.model_fields['model_bucket'].default}"
-    return S3Objects(given["S3_ENDPOINT"], bucket, access_key=given["S3_ACCESS_KEY"], secret_key=given["S3_SECRET_KEY"], region="us-east-1")
+    keys = {"access_key": given["S3_ACCESS_KEY"], "secret_key": given["S3_SECRET_KEY"]}
+    return S3Objects(given["S3_ENDPOINT"], bucket, **keys, region="us-east-1")
 
-
-assert os.sep == "/"
-assert pb.TIME_MODE_ARRIVAL

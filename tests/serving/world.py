@@ -88,7 +88,7 @@ class World:
         request = registry_pb2.SetAliasRequest(name=model, alias="champion", version=version, expected="*")
         await self.call("SetAlias", request, service="registry")
 
-    async def deploy(self, model: str, *, name: str = "", time: int = pb.TIME_MODE_ARRIVAL, **spec: Any) -> pb.Deployment:
+    async def deploy(self, model: str, *, name: str = "", time: Any = pb.TIME_MODE_ARRIVAL, **spec: Any) -> pb.Deployment:
         """A new deployment of a model."""
         made = pb.DeploymentSpec(name=name or f"d-{secrets.token_hex(4)}", model=model, time=time, **spec)
         answer = await self.call("CreateDeployment", pb.CreateDeploymentRequest(spec=made, request_id=secrets.token_hex(8)))

@@ -18,7 +18,8 @@ HEAD = struct.Struct("<II")
 OPENED, CALL, MESSAGE = 1, 2, 3
 LARGEST = 256 * 1024 * 1024
 _CALL = struct.Struct("<BBHd")  # kind, parts, length of the request id, wall time
-_PART = struct.Struct("<IQIfBBHII")  # ordinal, first_n, rows, latency, status, has keys, text columns, bytes of numbers, of outputs
+_PART = struct.Struct("<IQIfBBHII")
+# ordinal, first_n, rows, latency, status, has keys, number of text columns, bytes of numbers, bytes of outputs
 _MESSAGE = struct.Struct("<BBIQ")  # kind, length of the type's name, ordinal, the stream's next_n
 _OPENED = struct.Struct("<BIQ")  # kind, ordinal, next_n
 _ANSWER = struct.Struct("<16sI")

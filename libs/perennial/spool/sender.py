@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from perennial.spool.spool import Spool
 from perennial.v1 import events_pb2
 from perennial.v1.events_pb2 import StreamEnded, StreamGap, StreamProgress
 
-LINGER_S = 0.05
+LINGER_S = 0.2
 KEEP_S = 600.0
 ROUND_BYTES = 1 << 20
 _RETRY_S = 0.5
@@ -91,8 +92,8 @@ class Sender:
                 await self._tell()
                 self._remove_old()
                 continue
-            if not self._hurry.is_set():
-                await asyncio.sleep(LINGER_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), LINGER_S)
             self._bell.clear()
             self._hurry.clear()
             await self.flush()
@@ -111,8 +112,7 @@ class Sender:
             for ordinal, known in self._streams.items()
             if not known.ended
         ]
-        while ends and not await self._send(ends):
-            await asyncio.sleep(_RETRY_S)
+        await self._sent(ends)
         (self.folder / "drained").touch()
 
     @property
@@ -169,12 +169,16 @@ class Sender:
         if not found:
             return False
         messages = self._messages([record for _, record in found])
-        while messages and not await self._send(messages):
-            await asyncio.sleep(_RETRY_S)
+        await self._sent(messages)
         self.rows_acknowledged += sum(message.rows for message in messages)
         self._acknowledged = found[-1][0]
         self._progress.store(self._acknowledged)
         return True
+
+    async def _sent(self, messages: Sequence[Outgoing]) -> None:
+        """Send until all is acknowledged."""
+        while messages and not await self._send(messages):  # noqa: ASYNC110 Kafka has no event to wait for
+            await asyncio.sleep(_RETRY_S)
 
     def _messages(self, found: Sequence[Opened | Call | Control]) -> list[Outgoing]:
         out: list[Outgoing] = []

@@ -68,8 +68,9 @@ class Spool:
     """The spool of this process. Use from one event loop."""
 
     def __init__(
-        self, root: Path, *, most_bytes: int | None = None, segment_bytes: int = SEGMENT_BYTES, wall: Callable[[], float] = time.time
-    ) -> None:
+        self, root: Path, *, most_bytes: int | None = None, segment_bytes: int = SEGMENT_BYTES,
+        wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         self.id = secrets.token_hex(_ID_BYTES)
         self.folder = root / self.id
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -108,14 +109,21 @@ class Spool:
         return found
 
     def append(
-        self, streams: Sequence[Stream], parts: Sequence[Part], *, request_id: str = "", body: bytes = b"", answer: bytes = b""
-    ) -> asyncio.Future[None]:
-        """Write a call; the future is done when it is written, or holds ``SpoolFull``. ``streams`` go with ``parts``."""
+        self, streams: Sequence[Stream], parts: Sequence[Part], *, request_id: str = "", body: bytes = b"", answer: bytes = b"",
+        at_once: bool = False,
+    ) -> asyncio.Future[None]:  # fmt: skip
+        """Write a call; the future is done when it is written, or holds ``SpoolFull``. ``streams`` go with ``parts``.
+
+        ``at_once``: nobody else is about to write, so there is nothing to wait for.
+        """
         for stream, part in zip(streams, parts, strict=True):
             if not stream.announced or stream.gaps:
                 self._prepare(stream)
             self._rows.append(_Range(stream, part.first_n, part.first_n + part.rows - 1, counted=False))
-        return self._add(records.call(parts, self._wall(), request_id, body, answer))
+        written = self._add(records.call(parts, self._wall(), request_id, body, answer), later=not at_once)
+        if at_once:
+            self._write()
+        return written
 
     def announce(self, stream: Stream) -> None:
         """Write that the stream is there, though it has no rows yet."""
@@ -176,22 +184,24 @@ class Spool:
             self._group.append(records.control(stream.ordinal, last + 1, "StreamGap", gap.SerializeToString()))
             self._rows.append(_Range(stream, first, last, counted=True))
 
-    def _add(self, record: bytes) -> asyncio.Future[None]:
+    def _add(self, record: bytes, *, later: bool = True) -> asyncio.Future[None]:
         self._group.append(record)
         written = self._written
         if written is None:
             loop = asyncio.get_running_loop()
             written = self._written = loop.create_future()
-            loop.call_soon(self._write)
+            if later:
+                loop.call_soon(self._write)
         return written
 
     def _write(self) -> None:
         """One write for all calls of this turn."""
         written, self._written = self._written, None
+        if written is None:
+            return  # a call that was alone has written the group
         group, self._group = self._group, []
         rows, self._rows = self._rows, []
         touched, self._touched = self._touched, []
-        assert written is not None
         data = b"".join(group)
         try:
             if self.writer.full_with(len(data)):
@@ -222,9 +232,8 @@ class Spool:
         for stream, first, last, counted in rows:
             if not counted:
                 self.on_dropped(stream.info.deployment, last - first + 1)
-            if stream.gaps and stream.gaps[-1][1] + 1 == first:
-                first = stream.gaps.pop()[0]
-            stream.gaps.append((first, last, "disk-full"))
+            follows = stream.gaps and stream.gaps[-1][1] + 1 == first
+            stream.gaps.append((stream.gaps.pop()[0] if follows else first, last, "disk-full"))
 
     async def _sync(self) -> None:
         await asyncio.sleep(SYNC_S)

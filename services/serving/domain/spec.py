@@ -90,7 +90,9 @@ class Spec:
             if not binding.view or not binding.key_column or not binding.features:
                 raise InvalidArgument("features: a binding names a view, a key_column and at least one feature")
             if len(binding.columns) != len(binding.features):
-                raise InvalidArgument(f"features of {binding.view}: {len(binding.columns)} columns for {len(binding.features)} features")
+                raise InvalidArgument(
+                    f"features of {binding.view}: {len(binding.columns)} columns for {len(binding.features)} features"
+                )
             given += binding.columns
         if twice := sorted({name for name in given if given.count(name) > 1}):
             raise InvalidArgument(f"features: column {', '.join(twice)} comes from two bindings")

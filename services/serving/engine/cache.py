@@ -66,10 +66,14 @@ class ModelCache:
             for entry in Manifest.decoded(manifest).files:
                 await self._objects.fetch(f"{build.artifact_prefix}/{entry.name}", draft / entry.name)
             await asyncio.to_thread(_verified, draft, build)
-            if not path.exists():
-                draft.rename(path)
+            await asyncio.to_thread(_renamed, draft, path)
         finally:
             await asyncio.to_thread(shutil.rmtree, draft, ignore_errors=True)
+
+
+def _renamed(draft: Path, path: Path) -> None:
+    if not path.exists():
+        draft.rename(path)
 
 
 def _verified(path: Path, build: Build) -> ModelPackage:

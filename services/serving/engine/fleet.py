@@ -46,6 +46,8 @@ class Fleet:
         self._ghosts: dict[str, int] = {}
         self._written = 0.0
         self._read_at = time.time()
+        self.hurry: Callable[[], None] = lambda: None
+        """Makes the sender send what is written."""
         self.keys: Callable[[], list[KnownKey]] = list
         self.on_broken: Callable[[Line, str], None] = lambda _line, _reason: None
         """A challenger that cannot be loaded here."""
@@ -142,7 +144,9 @@ class Fleet:
                 stream=stream.id, next_n=stream.next_n, watermark_us=watermark_us, flush=flush, deployment=name,
                 version=info.version, variant=info.variant,
             )  # fmt: skip
-            self._spool.message(stream, "StreamProgress", progress.SerializeToString())
+            written = self._spool.message(stream, "StreamProgress", progress.SerializeToString())
+            if flush:
+                written.add_done_callback(lambda _: self.hurry())
 
     def time_of(self, name: str) -> TimeMode | None:
         """Whose clock a deployment follows; None when it is not served here."""

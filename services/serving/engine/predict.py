@@ -11,16 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from perennial.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, PerennialError, ResourceExhausted
-from perennial.frames import Table, Text, decode
+from perennial.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ResourceExhausted
+from perennial.frames import Table, decode
 from perennial.runtime.peers import Peers
 from perennial.spool import Part, Spool, SpoolFull, Stream
-from perennial.spool import Text as LoggedText
-from perennial.spool.batches import outputs_blocks
 from perennial.v1.common_pb2 import Frame
 from perennial.v1.serving_pb2 import PredictionRun, PredictRequest, PredictResponse
 
@@ -28,26 +24,14 @@ from services.serving.config import ServingConfig
 from services.serving.domain.deployment import CHALLENGER, CHAMPION
 from services.serving.domain.routing import challenged
 from services.serving.domain.spec import HOUR_US
+from services.serving.engine.answers import ANSWERED, STOOD_IN, Answered, Matrix, failure, flaw, outputs_of, part_of
 from services.serving.engine.features import completed
-from services.serving.engine.line import Line, Loaded
+from services.serving.engine.line import Line
 from services.serving.engine.personal import hidden
 from services.serving.engine.repeats import Repeats
 from services.serving.engine.shadow import Copy, Shadow
 
-Matrix = NDArray[np.float32]
-ANSWERED, STOOD_IN = 0, 1
 _OPEN_CALLS = 2000
-_ONE_CODE = b"\0\0\0\0"
-
-
-class Answered(NamedTuple):
-    """Rows of one call that one variant answers; ``places`` are their rows in the call, None for all."""
-
-    loaded: Loaded
-    variant: str
-    outputs: Matrix
-    places: NDArray[np.intp] | None
-    status: int
 
 
 class DataPlane:
@@ -106,7 +90,8 @@ class DataPlane:
         if line.weight and not line.cut:
             answers = await self._split(line, table, keys)
         else:
-            answers = [Answered(line.champion, CHAMPION, await self._champion(line, table), None, ANSWERED)]
+            outputs = self._inline(line, table) if rows <= self._inline_rows else await self._champion(line, table)
+            answers = [Answered(line.champion, CHAMPION, outputs, None, ANSWERED)]
         response = await self._logged(line, request, table, times, answers, perf_counter() - begin, request_id, body)
         seconds = perf_counter() - begin
         for answered in answers:
@@ -139,22 +124,31 @@ class DataPlane:
 
     async def _champion(self, line: Line, table: Table) -> Matrix:
         """The champion's outputs; its failure is the call's."""
-        loaded = line.champion
+        if table.rows <= self._inline_rows:
+            return self._inline(line, table)
         began = perf_counter()
         try:
-            if table.rows <= self._inline_rows:
-                outputs = loaded.predictor.run(table)
-            else:
-                loop = asyncio.get_running_loop()
-                outputs = await loop.run_in_executor(self._threads, loaded.predictor.run, table)
+            outputs = await asyncio.get_running_loop().run_in_executor(self._threads, line.champion.predictor.run, table)
         except Exception as error:
-            loaded.counter.failed(table.rows, "exception")
-            raise Internal(f"version {loaded.info.version} failed: {str(error).splitlines()[0]}") from error
-        if wrong := flaw(loaded, outputs, table.rows):
-            loaded.counter.failed(table.rows, "output")
+            raise failure(line.champion, table.rows, error) from error
+        return self._checked(line, outputs, table.rows, began)
+
+    def _inline(self, line: Line, table: Table) -> Matrix:
+        """The same for few rows: quicker done than handed to a thread."""
+        began = perf_counter()
+        try:
+            outputs = line.champion.predictor.run(table)
+        except Exception as error:
+            raise failure(line.champion, table.rows, error) from error
+        return self._checked(line, outputs, table.rows, began)
+
+    def _checked(self, line: Line, outputs: Matrix, rows: int, began: float) -> Matrix:
+        loaded = line.champion
+        if wrong := flaw(loaded, outputs, rows):
+            loaded.counter.failed(rows, "output")
             raise Internal(f"version {loaded.info.version}: {wrong}")
         if line.guardrail is not None:
-            line.guardrail.champion_answered((perf_counter() - began) / table.rows)
+            line.guardrail.champion_answered((perf_counter() - began) / rows)
         return outputs
 
     async def _split(self, line: Line, table: Table, keys: Sequence[str]) -> list[Answered]:
@@ -207,7 +201,7 @@ class DataPlane:
             self.on_cut(line, reason)
         return None if wrong else outputs
 
-    async def _logged(
+    async def _logged(  # noqa: PLR0917 on the path of every call: keywords cost
         self, line: Line, request: PredictRequest, table: Table, times: bytes, answers: list[Answered], seconds: float,
         request_id: str, body: bytes,
     ) -> PredictResponse:  # fmt: skip
@@ -221,7 +215,7 @@ class DataPlane:
             rows = len(outputs)
             first = stream.take(rows)
             streams.append(stream)
-            parts.append(_part(stream, first, rows, seconds, status, times, logged, texts, outputs, keys, places))
+            parts.append(part_of(stream, first, rows, seconds, status, times, logged, texts, outputs, keys, places))
             runs.append(
                 PredictionRun(
                     stream=stream.id, first_n=first, count=rows, version=loaded.info.version, variant=variant,
@@ -229,13 +223,17 @@ class DataPlane:
                 )
             )  # fmt: skip
         response = PredictResponse(
-            outputs=Frame(blocks=_outputs(answers, table.rows)), runs=runs, deployment=line.deployment.name
+            outputs=Frame(blocks=outputs_of(answers, table.rows)), runs=runs, deployment=line.deployment.name
         )
         written = self._spool.append(
-            streams, parts, request_id=request_id, body=body, answer=response.SerializeToString() if request_id else b""
-        )
+            streams, parts, request_id=request_id, body=body, answer=response.SerializeToString() if request_id else b"",
+            at_once=self._open == 1,
+        )  # fmt: skip
         try:
-            await asyncio.shield(written) if request_id else await written
+            if written.done():
+                written.result()
+            else:
+                await asyncio.shield(written)  # others share it
         except SpoolFull as error:
             if line.deployment.spec.strict_log:
                 raise ResourceExhausted(str(error)) from error
@@ -251,47 +249,3 @@ class DataPlane:
             await self._shadow.put(copy)
         else:
             self._shadow.offer(copy)
-
-
-def flaw(loaded: Loaded, outputs: Matrix, rows: int) -> str:
-    """What is wrong with a model's outputs; empty when nothing is."""
-    if outputs.shape != (rows, len(loaded.info.output_names)):
-        return f"it gave {outputs.shape} for {rows} rows"
-    if rows == 1 and len(outputs[0]) == 1:
-        value = float(outputs[0, 0])
-        return "" if value - value == 0.0 else f"it gave {value}"
-    finite = np.isfinite(outputs)
-    return "" if finite.all() else f"it gave no number for row {int(np.argmin(finite.all(axis=1)))}"
-
-
-def _outputs(answers: list[Answered], rows: int):  # type: ignore[no-untyped-def]
-    """The outputs of all rows in the order they were asked."""
-    first = answers[0]
-    info = first.loaded.info
-    if first.places is None:
-        return outputs_blocks(info.output_names, info.classes, rows, first.outputs.tobytes())
-    whole = np.empty((rows, first.outputs.shape[1]), dtype=np.float32)
-    for answered in answers:
-        whole[answered.places] = answered.outputs
-    return outputs_blocks(info.output_names, info.classes, rows, whole.tobytes())
-
-
-def _part(
-    stream: Stream, first: int, rows: int, seconds: float, status: int, times: bytes, table: Table, texts: tuple[Text, ...],
-    outputs: Matrix, keys: Sequence[str], places: NDArray[np.intp] | None,
-) -> Part:  # fmt: skip
-    """The rows of one variant as they are written."""
-    numbers = table.numbers
-    if places is not None:
-        numbers = numbers[places]
-        texts = tuple(text.take(places) for text in texts)
-        times = np.frombuffer(times, dtype="<i8")[places].tobytes()
-        keys = [keys[place] for place in places] if keys else ()
-    logged = [LoggedText(text.codes.tobytes(), text.values) for text in texts]
-    named = None
-    if keys:
-        named = LoggedText(_ONE_CODE if rows == 1 else np.arange(rows, dtype="<i4").tobytes(), keys)
-    return Part(stream.ordinal, first, rows, seconds, status, times, numbers.tobytes(), outputs.tobytes(), logged, named)
-
-
-__all__ = ["Answered", "DataPlane", "PerennialError", "flaw"]

@@ -34,9 +34,8 @@ class Snapshot:
 
     def write(self, deployments: Iterable[Deployment], keys: Iterable[KnownKey]) -> None:
         """Replace the file."""
-        body = orjson.dumps({
-            "format": _FORMAT, "written_at": time.time(), "deployments": [asdict(d) for d in deployments], "keys": [_key_to(k) for k in keys],
-        })  # fmt: skip
+        known = {"deployments": [asdict(d) for d in deployments], "keys": [_key_to(key) for key in keys]}
+        body = orjson.dumps({"format": _FORMAT, "written_at": time.time(), **known})
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = self._path.with_suffix(".draft")
         draft.write_bytes(self._signature(body) + b"\n" + body)
@@ -44,7 +43,10 @@ class Snapshot:
         draft.replace(self._path)
 
     def read(self, *, most_age_s: float) -> tuple[list[Deployment], list[KnownKey], float]:
-        """Deployments, API keys and the file's age. NotFound; DataLoss when the signature is wrong; FailedPrecondition when old."""
+        """Deployments, API keys and the file's age.
+
+        NotFound; DataLoss when the signature is wrong; FailedPrecondition when it is too old.
+        """
         try:
             signature, _, body = self._path.read_bytes().partition(b"\n")
         except FileNotFoundError:

@@ -12,9 +12,8 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
-from perennial import metrics
 from perennial.clock import Clock, to_us
-from perennial.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, NotFound, PerennialError
+from perennial.errors import AlreadyExists, DeadlineExceeded, FailedPrecondition, PerennialError
 from perennial.runtime import crash, telemetry
 from perennial.runtime.leases import Lease, Leases
 from perennial.v1.events_pb2 import VariantsCompared
@@ -25,7 +24,6 @@ from services.serving.domain.deployment import Change, Deployment
 from services.serving.domain.rollout import Rollout, RolloutState
 from services.serving.domain.spec import HOUR_US, TimeMode
 from services.serving.engine.fleet import Fleet
-from services.serving.engine.line import Line
 from services.serving.models import Models
 from services.serving.store import Registration, Store
 
@@ -45,7 +43,6 @@ class Controller:
         self._leases = leases
         self._clock = clock
         self._heard = asyncio.Condition()
-        self._cuts: asyncio.Queue[tuple[str, str, str, str]] = asyncio.Queue()
 
     # What is heard.
 
@@ -84,12 +81,10 @@ class Controller:
             change = partial(rules.converged, build=build, now_us=self.now_us(deployment))
             await self._change(deployment.name, change, "deployment.converge")
 
-    def cut(self, line: Line, reason: str) -> None:
-        """A guardrail of this process took a challenger out; it is written as soon as that is possible."""
-        rollout = line.deployment.rollout
-        version = rollout.challenger if rollout else ""
-        telemetry.metric(metrics.VARIANT_CUT).labels(line.deployment.name, version, reason.split(":", maxsplit=1)[0][:60]).inc()
-        self._cuts.put_nowait((line.deployment.name, line.rollout_id, version, reason))
+    async def take_out(self, name: str, rollout_id: str, reason: str) -> None:
+        """A guardrail decided against a challenger. NotFound."""
+        now_us = self.now_us(await self._store.get(name))
+        await self._change(name, partial(rules.cut, rollout_id=rollout_id, now_us=now_us, reason=reason), "rollout.cut")
 
     # What is done.
 
@@ -151,7 +146,7 @@ class Controller:
         name, rollout_id = deployment.name, rollout.rollout_id
         if alias == rollout.challenger:
             return await self._change(name, lambda d: rules.promoted(d, rollout_id, now_us), "rollout.promote", lease)
-        reason = f"the alias champion names version {alias or 'nothing'}, so {rollout.challenger} cannot follow {rollout.champion}"
+        reason = f"the alias champion names {alias or 'nothing'}, so {rollout.challenger} cannot follow {rollout.champion}"
         await self._change(name, lambda d: rules.aborted(d, rollout_id, now_us, reason), "rollout.abort", lease)
         await self.converge(rollout.model)
         return await self._store.get(name)
@@ -264,23 +259,6 @@ class Controller:
                 except PerennialError as error:
                     _LOG.warning("an alias cannot be followed", model=model, error=str(error))
             await asyncio.sleep(RECONCILE_S)
-
-    async def write_cuts(self) -> None:
-        """Write what guardrails decided; tried until it is written."""
-        while True:
-            name, rollout_id, _, reason = await self._cuts.get()
-            pause = 0.2
-            while True:
-                try:
-                    now_us = self.now_us(await self._store.get(name))
-                    await self._change(name, partial(rules.cut, rollout_id=rollout_id, now_us=now_us, reason=reason), "rollout.cut")
-                    break
-                except NotFound:
-                    break
-                except PerennialError as error:
-                    _LOG.warning("a cut variant cannot be reported yet", deployment=name, error=str(error))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
 
     async def _all_heard(self, name: str, versions: Sequence[str]) -> bool:
         return not versions or set(versions) <= await self._store.heard(name, versions)
