@@ -126,6 +126,13 @@ def test_means_are_exact_to_the_unit() -> None:
         assert np.isnan(values).all() or found == pytest.approx(np.nanmean(values), abs=column.scale / 60_000)
 
 
+def test_an_infinity_does_not_move_the_mean() -> None:
+    """Numbers beyond float32 are counted apart and leave the sum alone, whichever sign they have."""
+    fold = FOLDER.fold(Table.of({"temperature": [1e300, -1e300, -1e300, np.nan, 3.0, 5.0]}))
+    column = PROFILE.inputs.numbers[0]
+    assert column.mean(PROFILE.counts_of(0, fold.counts), int(fold.sums[0])) == pytest.approx(4.0, abs=1e-3)
+
+
 def test_unseen_texts_are_sampled_with_exact_counts() -> None:
     """Of many new texts the same sixteen stay whatever the order, each with its count."""
     texts = [f"new-{i % 40}" for i in range(400)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from perennial.errors import InvalidArgument
-from perennial.stats.sequential import DAY_US, PairedBlock, ShadowPolicy, day_spread_of, decide, estimate
+from perennial.stats.sequential import DAY_US, PairedBlock, ShadowPolicy, day_spread_of, decide, estimate, mixture_limit
 
 HOUR_US = 3_600_000_000
 
@@ -58,6 +58,16 @@ def test_a_challenger_worse_by_a_fifth_is_hardly_ever_promoted(day_effect: float
     found = [trial(random, 0.2, day_effect) for _ in range(300)]
     assert sum(action == "promote" for action, _ in found) / 300 <= 0.01
     assert sum(hour < 24 for _, hour in found) / 300 > 0.5
+
+
+def test_early_limits_hold_at_all_looks_together() -> None:
+    """A mean without any effect, looked at after each of 400 steps: past the upper limit ever in at most 5 %, and not never."""
+    steps = np.random.default_rng(3).normal(0, 0.5, (3000, 400))
+    looks = np.arange(1, 401)
+    means = np.cumsum(steps, axis=1) / looks
+    limits = np.array([mixture_limit(0.5 / math.sqrt(n), 0.05, typical=0.1) for n in looks])
+    crossed = float((means > limits).any(axis=1).mean())
+    assert 0.005 < crossed <= 0.05
 
 
 def test_a_clearly_better_challenger_need_not_wait() -> None:
