@@ -1,7 +1,7 @@
 """Messages and events to domain and back."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from perennial.v1 import trainer_pb2 as pb
 
 from services.trainer.algorithms import Algorithm
 from services.trainer.domain.job import Job, JobState
-from services.trainer.domain.recipe import Data, LogRows, Recipe, Snapshot
+from services.trainer.domain.recipe import Data, LogRows, Recipe, Snapshot, UnitChange
 
 STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 
@@ -47,6 +47,7 @@ def data_from(message: pb.TrainingData) -> Data:
     return Data(log=LogRows(
         log.deployment, snapshot_from(log.snapshot), us_from(log.window_start), us_from(log.window_end),
         us_from(log.change_point) if log.HasField("change_point") else None, log.first_training_set,
+        units_from(log.unit_changes),
     ))  # fmt: skip
 
 
@@ -63,6 +64,10 @@ def data_to(data: Data) -> pb.TrainingData:
         deployment=log.deployment, snapshot=snapshot, first_training_set=log.first_training_set,
         window_start=time_to(from_us(log.window_start_us)), window_end=time_to(from_us(log.window_end_us)),
         change_point=time_to(from_us(log.change_us)) if log.change_us is not None else None,
+        unit_changes=[
+            events_pb2.UnitChange(column=unit.column, factor=unit.factor, since=time_to(from_us(unit.since_us)))
+            for unit in log.units
+        ],
     ))  # fmt: skip
 
 
@@ -71,7 +76,13 @@ def requested_from(message: events_pb2.RetrainingRequested) -> Data:
     return Data(log=LogRows(
         message.deployment, snapshot_from(message.snapshot), us_from(message.window_start), us_from(message.window_end),
         us_from(message.change_point) if message.HasField("change_point") else None, message.first_training_set,
+        units_from(message.unit_changes),
     ))  # fmt: skip
+
+
+def units_from(messages: Iterable[events_pb2.UnitChange]) -> tuple[UnitChange, ...]:
+    """Columns whose unit changed."""
+    return tuple(UnitChange(message.column, message.factor, us_from(message.since)) for message in messages)
 
 
 def snapshot_from(message: events_pb2.LogSnapshot) -> Snapshot:

@@ -159,6 +159,7 @@ class LogData(_message.Message):
     WINDOW_END_FIELD_NUMBER: _builtins.int
     CHANGE_POINT_FIELD_NUMBER: _builtins.int
     FIRST_TRAINING_SET_FIELD_NUMBER: _builtins.int
+    UNIT_CHANGES_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """The deployment."""
     first_training_set: _builtins.str
@@ -179,6 +180,10 @@ class LogData(_message.Message):
     def change_point(self) -> _timestamp_pb2.Timestamp:
         """Estimated time of the change; the judgement weighs blocks after it."""
 
+    @_builtins.property
+    def unit_changes(self) -> _containers.RepeatedCompositeFieldContainer[_events_pb2.UnitChange]:
+        """Columns whose older values are converted before anything is fitted."""
+
     def __init__(
         self,
         *,
@@ -188,10 +193,11 @@ class LogData(_message.Message):
         window_end: _timestamp_pb2.Timestamp | None = ...,
         change_point: _timestamp_pb2.Timestamp | None = ...,
         first_training_set: _builtins.str = ...,
+        unit_changes: _abc.Iterable[_events_pb2.UnitChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["change_point", b"change_point", "snapshot", b"snapshot", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_point", b"change_point", "deployment", b"deployment", "first_training_set", b"first_training_set", "snapshot", b"snapshot", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_point", b"change_point", "deployment", b"deployment", "first_training_set", b"first_training_set", "snapshot", b"snapshot", "unit_changes", b"unit_changes", "window_end", b"window_end", "window_start", b"window_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

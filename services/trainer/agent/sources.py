@@ -70,6 +70,7 @@ class Sources:
             outcomes=tuple(str(path) for _, _, path in wanted["outcomes"]),
             window_start_us=rows.window_start_us, window_end_us=rows.window_end_us, change_us=rows.change_us,
             begins_us=min(begins) if begins else None, streams=_positions(streams),
+            units=rows.units,
         )  # fmt: skip
 
     async def parent(self, job: Job, folder: Path) -> tuple[ModelPackage, registry_pb2.ModelVersion]:

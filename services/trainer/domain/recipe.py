@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -70,6 +71,15 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitChange:
+    """A column that arrives in another unit for good: its values before ``since_us`` times ``factor`` are in the new one."""
+
+    column: str
+    factor: float
+    since_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogRows:
     """Rows of the prediction log with event times in [start, end), and the outcomes known by the end."""
 
@@ -79,6 +89,7 @@ class LogRows:
     window_end_us: int
     change_us: int | None = None
     first_training_set: str = ""
+    units: tuple[UnitChange, ...] = ()
 
     def checked(self) -> LogRows:
         """These rows, if the window is one; InvalidArgument otherwise."""
@@ -86,6 +97,8 @@ class LogRows:
             raise InvalidArgument("the log snapshot names no manifest")
         if self.window_end_us <= self.window_start_us:
             raise InvalidArgument("the window ends before it starts")
+        if wrong := [unit for unit in self.units if not (math.isfinite(unit.factor) and unit.factor > 0)]:
+            raise InvalidArgument(f"column {wrong[0].column!r}: {wrong[0].factor} is no factor between units")
         return self
 
 
@@ -112,5 +125,7 @@ class Data:
     def from_json(cls, data: Mapping[str, Any]) -> Data:
         """The source of plain values."""
         log = data.get("log")
-        rows = LogRows(**{**log, "snapshot": Snapshot(**log["snapshot"])}) if log else None
-        return cls(data.get("training_set", ""), rows)
+        if not log:
+            return cls(data.get("training_set", ""))
+        units = tuple(UnitChange(**unit) for unit in log.get("units", ()))
+        return cls(data.get("training_set", ""), LogRows(**{**log, "snapshot": Snapshot(**log["snapshot"]), "units": units}))

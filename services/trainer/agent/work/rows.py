@@ -20,6 +20,7 @@ from perennial.frames import Table, Text
 from perennial.package import Column, ColumnType, Signature, Task
 
 from services.trainer.agent.work.spec import LogFiles, TrainingSetFile
+from services.trainer.domain.recipe import UnitChange
 
 if TYPE_CHECKING:
     from polars import DataFrame, Expr, Series
@@ -83,7 +84,18 @@ def of_log(files: LogFiles, first: TrainingSetFile | None, signature: Signature,
         earlier = _training_set_frame(first, signature, target)
         end = files.window_end_us if begins_us is None else begins_us
         parts.insert(0, earlier.filter(pl.col("event_time_us").is_between(files.window_start_us, end, closed="left")))
-    return _made(pl.concat(parts), signature)
+    return _made(_converted(pl.concat(parts), files.units), signature)
+
+
+def _converted(rows: DataFrame, units: Sequence[UnitChange]) -> DataFrame:
+    """The rows in today's units: what was served before a column's unit changed is multiplied."""
+    import polars as pl
+
+    for unit in units:
+        if unit.column in rows.columns:
+            old = pl.col("event_time_us") < unit.since_us
+            rows = rows.with_columns(pl.when(old).then(pl.col(unit.column) * unit.factor).otherwise(pl.col(unit.column)))
+    return rows
 
 
 def _made(frame: DataFrame, signature: Signature) -> TrainingRows:

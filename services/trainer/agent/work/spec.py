@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.trainer.domain.recipe import Recipe
+from services.trainer.domain.recipe import Recipe, UnitChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class LogFiles:
     begins_us: int | None = None
     """Event time of the deployment's first logged row, where the snapshot's manifest says so."""
     streams: Mapping[str, int] | None = None
+    units: tuple[UnitChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
