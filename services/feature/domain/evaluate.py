@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from services.feature.domain.exact import PrefixSums, rounded
 from services.feature.domain.layout import ADDED, LEAST, Layout, Term, age_us, terms_of
 from services.feature.domain.states import BUCKET_BITS, BUCKET_MIDDLE, Cells, LastFacts, States, cell_keys
-from services.feature.domain.views import HOUR_US, MINUTE_US, MINUTES_UP_TO_US, Aggregation, Feature, FeatureView, Kind
+from services.feature.domain.views import HOUR_US, MINUTE_US, MINUTES_UP_TO_US, Aggregation, Feature, FeatureView
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ class _Reader:
         self._view, self._states, self._rows = view, states, rows
         self._windows: dict[int, _Window] = {}
         self._minutes, self._hours = _Indexed(states, states.minutes, MINUTE_US), _Indexed(states, states.hours, HOUR_US)
-        self._last: Ints | None = None
+        self._last: dict[int, tuple[Ints, NDArray[np.bool_] | None]] = {}
 
     def column(self, feature: Feature) -> NDArray[np.generic]:
         if feature.aggregation is Aggregation.LAST:
@@ -76,23 +76,27 @@ class _Reader:
 
     def _last_column(self, feature: Feature) -> NDArray[np.generic]:
         facts, layout = self._states.facts, self._states.layout
-        if self._last is None:
-            self._last = last_visible(facts, len(self._states), self._rows)
-        found = self._last >= 0
-        place = np.where(found, self._last, 0)
-        age = age_us(self._view, feature)
-        if age and len(facts):
-            found &= facts.event[place] >= self._rows.times - age
-        if self._view.kind_of(feature) is Kind.TEXT:
-            texts = facts.texts[layout.last_texts.index(feature.column)]
-            return _chosen(texts, place, found, None, object)
-        return _chosen(facts.numbers[:, layout.last_numbers.index(feature.column)], place, found, np.nan, np.float64)
+        place, found = self._last_of(age_us(self._view, feature))
+        if feature.column in layout.last_texts:
+            return _chosen(facts.texts[layout.last_texts.index(feature.column)], place, found, None)
+        return _chosen(facts.numbers[:, layout.last_numbers.index(feature.column)], place, found, np.nan)
+
+    def _last_of(self, age: int) -> tuple[Ints, NDArray[np.bool_] | None]:
+        """Each row's last fact that is not older than ``age`` (0: any), and which rows have one (None: all)."""
+        if age not in self._last:
+            facts = self._states.facts
+            place = last_visible(facts, len(self._states), self._rows)
+            found = place >= 0
+            if age and len(facts):
+                found &= facts.event[np.maximum(place, 0)] >= self._rows.times - age
+            self._last[age] = place, None if found.all() else found
+        return self._last[age]
 
 
-def _chosen(
-    values: NDArray[np.generic], place: Ints, found: NDArray[np.bool_], nothing: object, dtype: type
-) -> NDArray[np.generic]:
-    column: NDArray[np.generic] = np.full(len(place), nothing, dtype=dtype)
+def _chosen(values: NDArray[np.generic], place: Ints, found: NDArray[np.bool_] | None, nothing: object) -> NDArray[np.generic]:
+    if found is None:
+        return values[place]
+    column: NDArray[np.generic] = np.full(len(place), nothing, dtype=values.dtype)
     column[found] = values[place[found]]
     return column
 
