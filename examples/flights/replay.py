@@ -102,16 +102,28 @@ class Replay:
             await self._platform.features.write(parts)
 
     async def run(self, start: datetime, end: datetime) -> None:
-        """Every hour from start to end; the platform is waited for at the end."""
+        """Every hour from start to end; the platform is waited for at the end.
+
+        The next hour's facts are written, and the last hour's truths recorded, beside the predictions: neither changes them.
+        """
         self._outcomes = {name: self._platform.monitoring.outcomes(name) for name in (ETA, LATE)}
         self.deployment = await self._platform.deployments.get(ETA)
         now = start
+        await self._write(now)
+        recorded: asyncio.Task[None] | None = None
         while now < end:
             midnight = (now + HOUR).astimezone(ZONE).hour == 0
-            rolling = self.deployment.rollout.state in OPEN
-            await self._hour(now, flush=midnight or rolling)
+            settling = midnight or self.deployment.rollout.state in OPEN
+            async with asyncio.TaskGroup() as beside:
+                if recorded is not None:
+                    beside.create_task(self._awaited(recorded))
+                await self._predict_all(now)
+                beside.create_task(self._write(now + HOUR))
+            recorded = asyncio.create_task(self._record_all(now, flush=settling))
             now += HOUR
-            if midnight or rolling:
+            if settling:
+                await recorded
+                recorded = None
                 await self._settle(now)
             self._progress.on_tick(now, self.deployment)
         for name in (ETA, LATE):
@@ -119,26 +131,33 @@ class Replay:
             await self._outcomes[name].advance(now, flush=True)
             await self._platform.monitoring.settle(name, now)
 
+    @staticmethod
+    async def _awaited(task: asyncio.Task[None]) -> None:
+        await task
+
+    async def _write(self, now: datetime) -> None:
+        await self.write_features(to_us(now), to_us(now) + HOUR_US)
+
+    async def _predict_all(self, now: datetime) -> None:
+        leaving = self._departing.between(to_us(now), to_us(now) + HOUR_US)
+        if len(leaving):
+            await asyncio.gather(*(self._predict(name, leaving) for name in (ETA, LATE)))
+
+    async def _record_all(self, now: datetime, *, flush: bool) -> None:
+        end_us = to_us(now) + HOUR_US
+        arrived = self._arriving.between(to_us(now), end_us)
+        await asyncio.gather(
+            *(self._record(name, arrived, end_us, flush=flush) for name in (ETA, LATE)),
+            self._platform.deployments.advance(ETA, end_us, flush=flush),
+            *([self._platform.deployments.advance(LATE, end_us)] if flush else []),
+        )
+
     async def _settle(self, now: datetime) -> None:
         settled = await self._platform.settle(ETA, now, on_job=self._progress.on_job)
         changed = settled.deployment.state_version != self.deployment.state_version
         self.deployment = settled.deployment
         if changed:
             self._progress.on_deployment(now, self.deployment)
-
-    async def _hour(self, now: datetime, *, flush: bool) -> None:
-        start_us = to_us(now)
-        end_us = start_us + HOUR_US
-        await self.write_features(start_us, end_us)
-        leaving = self._departing.between(start_us, end_us)
-        if len(leaving):
-            await asyncio.gather(*(self._predict(name, leaving) for name in (ETA, LATE)))
-        arrived = self._arriving.between(start_us, end_us)
-        await asyncio.gather(
-            *(self._record(name, arrived, end_us, flush=flush) for name in (ETA, LATE)),
-            self._platform.deployments.advance(ETA, end_us, flush=flush),
-            *([self._platform.deployments.advance(LATE, end_us)] if flush else []),
-        )
 
     async def _predict(self, deployment: str, leaving: pl.DataFrame) -> None:
         rows = as_rows(leaving, (*REQUEST_NUMBERS, *REQUEST_TEXTS, "tailnum"))

@@ -84,10 +84,16 @@ def merge_folds(folds: list[Fold]) -> Fold:
     """All together. InvalidArgument when there are none or their profiles differ."""
     if not folds:
         raise InvalidArgument("there is no fold to merge")
-    whole = folds[0]
+    first = folds[0]
+    for fold in folds:
+        if fold.profile != first.profile or fold.counts.shape != first.counts.shape:
+            raise InvalidArgument(f"folds over profiles {first.profile:08x} and {fold.profile:08x} do not add up")
+    counts, sums, unseen = first.counts.copy(), first.sums.copy(), first.unseen
     for fold in folds[1:]:
-        whole = whole.merged(fold)
-    return whole
+        counts += fold.counts
+        sums += fold.sums
+        unseen = _merged_unseen(unseen, fold.unseen) if fold.unseen else unseen
+    return Fold(first.profile, sum(fold.rows for fold in folds), counts, sums, unseen)
 
 
 class Folder:

@@ -35,6 +35,8 @@ class QualitySettings:
     unseen: float = 0.2
     missing: float = 0.3
     far: float = 0.5
+    most_after: float = 0.25
+    """KS D that may be left once a pane is converted back: more, and the conversion explains too little to be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def _unit(
     if gap < rule.least_distance or (gap <= worst * 1.1 and novel < rule.novel):
         return None
     ordinary = max(usual, 0.8 / math.sqrt(rows))
-    found = scaling_of(column, counts, within=min(ordinary, 0.6 * gap))
+    found = scaling_of(column, counts, within=min(ordinary, 0.6 * gap, rule.most_after))
     if found is None or not _explains(found, ordinary, worst, novel=novel >= rule.novel):
         return None
     if not _abrupt(column, found, counts, before, rule):

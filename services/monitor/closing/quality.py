@@ -4,6 +4,7 @@ An incident that outlives its quarantine while outcomes still come is the new tr
 """
 
 import uuid
+from functools import lru_cache
 from typing import Any
 
 from perennial.stats.fold import Fold, merge_folds
@@ -23,8 +24,13 @@ DECISIVE_ROWS = 120
 """Rows that say whether an open incident goes on: a single pane of forty may hide it by chance."""
 
 
+LONGEST_US = 3 * DAY_US
+"""How far back an incident's own rows are looked at: what it was is known by then."""
+
 Held = list[tuple[int, int, Fold]]
 """Start, rows and fold of panes, ascending."""
+
+_fold = lru_cache(maxsize=512)(Fold.from_bytes)  # a pane that has closed is looked at again in each of the next 24 hours
 
 
 async def check(moment: Moment) -> None:
@@ -39,9 +45,9 @@ async def check(moment: Moment) -> None:
         return
     variant = (moment.name, moment.deployment.champion, "champion")
     incidents = await decisions.open_incidents(moment.tx, moment.name)
-    earliest = min([start, *(i["since_us"] for i in incidents)]) - DAY_US
-    rows = await panes.between(moment.tx, variant, earliest, until)
-    folds = [(us, count, Fold.from_bytes(state)) for us, count, state in rows if state]
+    earliest = min([start, *(i["since_us"] for i in incidents)])
+    rows = await panes.between(moment.tx, variant, max(earliest, until - LONGEST_US) - DAY_US, until)
+    folds = [(us, count, _fold(state)) for us, count, state in rows if state]
     held = [item for item in folds if item[2].profile == profile.checksum]
     filled = {us for us, _, _ in held}
     for pane_us in range(start, until, length):
@@ -122,7 +128,7 @@ async def _seen(moment: Moment, profile: Profile, incident: Any, held: Held, end
     change = shown.get((incident["column_name"], incident["kind"]))
     if change is not None:  # the factor is the better known the more rows show it
         await decisions.set_incident(moment.tx, incident["incident_id"], incident["state"], end_us, change.factor, change.detail)
-    elif incident["state"] == "opened":
+    elif incident["state"] == "opened" or not moment.deployment.policy.retrain:
         await _moved(moment, incident, "closed", end_us)
 
 
@@ -140,8 +146,9 @@ async def _confirmed(moment: Moment, end_us: int) -> None:
     for incident in await decisions.open_incidents(moment.tx, moment.name):
         state, since = incident["state"], incident["since_us"]
         lasting = incident["kind"] in LASTING and end_us - since >= moment.deployment.policy.quarantine_us
-        fresh = incident["seen_us"] > since and await decisions.outcomes_since(moment.tx, moment.name, since) > 0
-        if state == "opened" and lasting and fresh:
+        # Enough rows must have shown it again when the quarantine was over: a quiet night confirms nothing.
+        fresh = incident["seen_us"] - since >= moment.deployment.policy.quarantine_us
+        if state == "opened" and lasting and fresh and await decisions.outcomes_since(moment.tx, moment.name, since) > 0:
             await _moved(moment, incident, "confirmed", end_us)
             state = "confirmed"
         last = moment.state.last_request_us
