@@ -13,7 +13,7 @@ async def main() -> None:
         return b""
 
     server = grpc.aio.server()
-    handlers = {"Call": grpc.unary_unary_rpc_method_handler(call)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Call": grpc.unary_unary_rpc_method_handler(call)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("empty.Empty", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

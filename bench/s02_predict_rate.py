@@ -8,7 +8,8 @@ CPU is the server process's, all threads, the sending to Kafka included: the wai
 import asyncio
 
 import uvloop
-from serving import cpu_s, line, loaded, servers
+
+from bench.serving import cpu_s, line, loaded, servers
 
 ROUNDS, SECONDS, CALLERS = 4, 3.0, 16
 

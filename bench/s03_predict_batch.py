@@ -9,7 +9,8 @@ from time import process_time
 import numpy as np
 import uvloop
 from perennial.frames import Table
-from serving import cpu_s, line, loaded, rows, servers
+
+from bench.serving import cpu_s, line, loaded, rows, servers
 
 ROWS, ROUNDS, SECONDS = 1000, 4, 3.0
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from perennial.errors import InvalidArgument
 from perennial.frames import Table, Text, decode, encode
-from perennial.v1.common_pb2 import Blocks, Frame, PlainRows
+from perennial.v1.common_pb2 import Blocks, Frame, PlainRows, TextColumn
 
 NUMBERS = st.lists(st.floats(allow_infinity=False) | st.none(), min_size=3, max_size=3)
 TEXTS = st.lists(st.text(max_size=3) | st.none(), min_size=3, max_size=3).filter(lambda v: any(x is not None for x in v))
@@ -35,9 +35,9 @@ def test_plain_rows_make_the_same_table_as_columns() -> None:
     [
         Blocks(rows=2, number_names=["x"], numbers=b"\0" * 15),
         Blocks(rows=1, number_names=["x", "x"], numbers=b"\0" * 16),
-        Blocks(rows=1, texts=[{"name": "t", "codes": b"\1\0\0\0", "values": ["a"]}]),
-        Blocks(rows=1, texts=[{"name": "t", "codes": b"\xfe\xff\xff\xff", "values": ["a"]}]),
-        Blocks(rows=2, texts=[{"name": "t", "codes": b"\0\0\0\0", "values": ["a"]}]),
+        Blocks(rows=1, texts=[TextColumn(name="t", codes=b"\1\0\0\0", values=["a"])]),
+        Blocks(rows=1, texts=[TextColumn(name="t", codes=b"\xfe\xff\xff\xff", values=["a"])]),
+        Blocks(rows=2, texts=[TextColumn(name="t", codes=b"\0\0\0\0", values=["a"])]),
     ],
 )
 def test_blocks_that_do_not_fit_are_refused(blocks: Blocks) -> None:

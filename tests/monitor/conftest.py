@@ -2,9 +2,7 @@
 
 import os
 import secrets as randomness
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import asyncpg
 import grpc
@@ -16,14 +14,11 @@ from perennial.runtime.objects import open_objects
 from perennial.runtime.service import Runtime
 from perennial.testing.platform import Platform
 from perennial.testing.stack import RunningStack
+from perennial.topics import TOPICS
 
 from services.monitor.__main__ import MIGRATIONS, build
 from services.monitor.config import MonitorConfig
-
-sys.path.insert(0, str(Path(__file__).parent))  # the world lies beside the tests that live in it
-
-from perennial.topics import TOPICS
-from world import World
+from tests.monitor.world import World
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +36,7 @@ async def world(stack: RunningStack) -> AsyncIterator[World]:
         await channel.close()
         await runtime.stop()
         await _topics_dropped(config)
+        assert config.database_url is not None
         connection = await asyncpg.connect(config.database_url.get_secret_value())
         await connection.execute(f'drop schema "{config.schema_name}" cascade')
         await connection.close()

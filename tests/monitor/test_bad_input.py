@@ -11,9 +11,9 @@ from perennial.runtime.events import Event, headers_of
 from perennial.topics import OUTCOMES, PREDICTIONS
 from perennial.v1 import events_pb2 as pb
 from perennial.v1 import monitor_pb2 as api
-from world import T0, Deployed, World, inputs_of
 
 from services.monitor.domain.time import DAY_US, HOUR_US
+from tests.monitor.world import T0, Deployed, World, inputs_of
 
 
 async def _settled(d: Deployed, hour: int) -> None:
@@ -107,7 +107,8 @@ async def test_outcomes_first_revisions_and_strangers(world: World) -> None:
 
     async def block() -> api.PerformanceBlock:
         answer = await world.call("ListPerformance", api.ListPerformanceRequest(deployment=d.name))
-        return next(b for b in answer.blocks if b.count)
+        found: api.PerformanceBlock = next(b for b in answer.blocks if b.count)
+        return found
 
     found = await block()
     assert (found.count, found.figures["mae"]) == (4, 10.0)
@@ -151,7 +152,7 @@ async def test_a_foreign_producer_in_json_is_counted_once_by_its_own_ids(world: 
     producer = Producer({"bootstrap.servers": config.kafka_bootstrap})
 
     def say(topic: str, kind: str, ce_id: str, body: dict[str, object]) -> None:
-        headers = [("ce_type", kind.encode()), ("ce_id", ce_id.encode()), ("content-type", b"application/json")]
+        headers: dict[str, str | bytes | None] = {"ce_type": kind, "ce_id": ce_id, "content-type": "application/json"}
         producer.produce(
             config.prefixed(topic), key=b"x", value=json.dumps({"deployment": d.name, **body}).encode(), headers=headers
         )

@@ -4,10 +4,10 @@ import pytest
 from perennial.topics import MONITORING, RETRAINING
 from perennial.v1 import events_pb2 as pb
 from perennial.v1 import monitor_pb2 as api
-from world import T0, World
 
 from services.monitor import wire
 from services.monitor.domain.time import HOUR_US
+from tests.monitor.world import T0, World
 
 
 async def test_kilometres_open_an_incident_within_the_hour_and_ask_after_six(world: World) -> None:  # R02, MON-16

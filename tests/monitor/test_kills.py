@@ -11,9 +11,9 @@ from perennial.errors import Unavailable
 from perennial.testing.platform import ServiceProcess
 from perennial.testing.plugin import StartService
 from perennial.v1 import monitor_pb2 as api
-from world import T0, Deployed, World
 
 from services.monitor.domain.time import HOUR_US
+from tests.monitor.world import T0, Deployed, World
 
 POINTS = [
     "monitor.before_effects:1",
@@ -61,7 +61,8 @@ async def _exact(world: World, d: Deployed, rows: int) -> api.LedgerLine:
         tables = [pq.read_table(io.BytesIO(await world.objects.get(f["key"]))) for f in manifest["files"] if f["kind"] == kind]
         found = [n for table in tables for n in table.column("n").to_pylist()]
         assert sorted(found) == list(range(1, rows + 1)), kind
-    return line
+    found_line: api.LedgerLine = line
+    return found_line
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -1,13 +1,14 @@
 """The straight line: predictions and outcomes become blocks, a decision, a snapshot and a request."""
 
 import time
+from typing import Any
 
 import orjson
 from perennial.topics import RETRAINING
 from perennial.v1 import monitor_pb2 as api
-from world import T0, World
 
 from services.monitor.domain.time import DAY_US, HOUR_US
+from tests.monitor.world import T0, World
 
 
 async def test_an_hour_is_counted_joined_and_settled(world: World) -> None:  # MON-02, MON-14
@@ -36,7 +37,8 @@ async def test_a_bias_asks_for_a_retraining_on_a_written_snapshot(world: World) 
         day += 1
     assert decisions, "the chart never alarmed"
     sent = await world.events(RETRAINING, 1, deployment=d.name)
-    requested = next(e.message for e in sent if e.message.decision_id == decisions[0])
+    messages: list[Any] = [event.message for event in sent]
+    requested = next(message for message in messages if message.decision_id == decisions[0])
     assert requested.trigger == "performance"
     assert requested.snapshot.rows == day * 6 * 40 == requested.snapshot.outcomes
     manifest = orjson.loads(await world.objects.get(requested.snapshot.manifest_key))

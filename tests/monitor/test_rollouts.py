@@ -1,15 +1,18 @@
 """What the monitor tells a rollout: one comparison an hour, paired on the same outcomes, whatever came first."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from perennial.topics import MONITORING
 from perennial.v1 import events_pb2 as pb
 from perennial.v1 import monitor_pb2 as api
 from perennial.v1 import serving_pb2
-from world import T0, World
 
 from services.monitor import wire
 from services.monitor.domain.time import HOUR_US
+from tests.monitor.world import T0, World
 
 
 async def test_every_full_hour_is_compared_once_and_shadow_answers_pair_with_their_outcomes(world: World) -> None:  # SRV rollouts
@@ -58,7 +61,7 @@ async def test_a_rollout_that_becomes_known_late_is_compared_for_the_hours_that_
     for hour in range(4):
         await d.hour(T0 + hour * HOUR_US, settle=True)
     await d.changed(rollout=d.rollout(T0 + HOUR_US + 1))
-    found = [e.message for e in await world.events(MONITORING, 3, deployment=d.name)]
+    found: list[Any] = [e.message for e in await world.events(MONITORING, 3, deployment=d.name)]
     assert [wire.us_from(m.as_of) for m in found] == [T0 + h * HOUR_US for h in (2, 3, 4)]
 
 
@@ -73,7 +76,7 @@ async def test_a_promotion_resets_the_chart_and_frees_the_policy(world: World) -
 
     async def state() -> str:
         answer = await world.call("ListDecisions", api.ListDecisionsRequest(deployment=d.name, requested_only=True))
-        return answer.decisions[0].state
+        return str(answer.decisions[0].state)
 
     await world.until(lambda: _equal(state, "succeeded"))
     d.message.spec.rollout.auto = True
@@ -86,12 +89,12 @@ async def test_a_promotion_resets_the_chart_and_frees_the_policy(world: World) -
     async def free() -> bool:
         row = await world.database.fetchrow("select facts, policy from deployments where name = $1", d.name)
         assert row is not None
-        return row["facts"]["champion"] == "1.0.1" and not row["policy"]["open"]
+        return bool(row["facts"]["champion"] == "1.0.1" and not row["policy"]["open"])
 
     await world.until(free)
     again = await world.call("RequestRetraining", api.RequestRetrainingRequest(deployment=d.name, reason="again"))
     assert again.decision.requested
 
 
-async def _equal(read: object, wanted: str) -> bool:
-    return await read() == wanted  # type: ignore[operator]
+async def _equal(read: Callable[[], Awaitable[str]], wanted: str) -> bool:
+    return await read() == wanted

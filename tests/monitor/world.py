@@ -206,7 +206,9 @@ class Deployed:
 
     async def settle(self, us: int, within_s: float = FOREVER) -> api.SettleResponse:
         """Wait until everything up to an instant is done."""
-        return await self.world.call("Settle", api.SettleRequest(deployment=self.name, time=wire.stamp(us)), within_s)
+        request = api.SettleRequest(deployment=self.name, time=wire.stamp(us))
+        found: api.SettleResponse = await self.world.call("Settle", request, within_s)
+        return found
 
     async def hour(self, us: int, rows: int = 40, *, bias: float = 0.0, scale: float = 1.0, settle: bool = False) -> list[str]:
         """An hour of predictions whose truths are known at its end, and both watermarks after it."""
@@ -218,7 +220,9 @@ class Deployed:
             await self.settle(us + HOUR_US)
         return ids
 
-    def rollout(self, started_us: int, state: int = serving_pb2.ROLLOUT_STATE_SHADOW, decision: str = "") -> serving_pb2.Rollout:
+    def rollout(
+        self, started_us: int, state: serving_pb2.RolloutState.ValueType = serving_pb2.ROLLOUT_STATE_SHADOW, decision: str = ""
+    ) -> serving_pb2.Rollout:
         """A rollout of 1.0.1."""
         return serving_pb2.Rollout(
             rollout_id=f"{self.name}-r1", deployment=self.name, model="eta", champion="1.0.0", challenger="1.0.1", state=state,

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from perennial.runtime import audit_heads, migrations, requests, telemetry
 from perennial.runtime import kafka as brokers
@@ -18,6 +19,8 @@ from perennial.runtime.tokens import KnownKey
 
 if TYPE_CHECKING:
     from perennial.runtime.service import Runtime
+
+T = TypeVar("T")
 
 _HOUSEKEEPING_S = 3600.0
 _LOG = telemetry.log(__name__)
@@ -65,9 +68,10 @@ async def database(runtime: "Runtime", folder: Path | None) -> tuple[Postgres, L
 
 def kafka(runtime: "Runtime") -> None:
     """Topics in the background, and the readiness condition."""
+    from aiokafka.errors import KafkaError
 
     async def topics() -> None:
-        made = await brokers.ensure_topics(runtime.config)
+        made = await _retried("the broker", lambda: brokers.ensure_topics(runtime.config), KafkaError)
         if made:
             _LOG.info("topics created", topics=made)
         runtime.topics_there.set()
@@ -99,20 +103,19 @@ async def _migrated(postgres: Postgres, folder: Path | None) -> None:
     """Migrate; retried while the database cannot be reached, a wrong migration is an error."""
     import asyncpg
 
+    away = (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
+    await _retried("the database", lambda: migrations.migrate(postgres, folder), *away)
+
+
+async def _retried(what: str, work: Callable[[], Awaitable[T]], *away: type[Exception]) -> T:
+    """The result of ``work`` once ``what`` can be reached; a line in the log for every time it cannot."""
     pause = 0.2
+    passing: tuple[type[Exception], ...] = (OSError, TimeoutError, *away)
     while True:
         try:
-            await migrations.migrate(postgres, folder)
-        except (
-            OSError,
-            TimeoutError,
-            asyncpg.PostgresConnectionError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.TooManyConnectionsError,
-        ) as error:
-            _LOG.warning("the database cannot be reached", error=f"{type(error).__name__}: {error}")
-        else:
-            return
+            return await work()
+        except passing as error:
+            _LOG.warning(f"{what} cannot be reached", error=f"{type(error).__name__}: {error}")
         await asyncio.sleep(pause)
         pause = min(pause * 2, 5.0)
 
