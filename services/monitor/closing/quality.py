@@ -30,7 +30,7 @@ LONGEST_US = 3 * DAY_US
 Held = list[tuple[int, int, Fold]]
 """Start, rows and fold of panes, ascending."""
 
-_fold = lru_cache(maxsize=512)(Fold.from_bytes)  # a pane that has closed is looked at again in each of the next 24 hours
+_fold = lru_cache(maxsize=128)(Fold.from_bytes)  # a pane that has closed is looked at again in each of the next 24 hours
 
 
 async def check(moment: Moment) -> None:
