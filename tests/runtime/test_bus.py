@@ -38,7 +38,7 @@ async def test_a_producer_that_failed_is_replaced_and_the_next_send_arrives(
 ) -> None:
     """A send that the old producer cannot do is told, and the new producer does the next one after the old one's time."""
     monkeypatch.setattr("perennial.runtime.bus.REQUEST_MS", 1000)
-    config = TrialConfig.load(secrets_dir=secrets_dir, namespace=NAMESPACE, kafka_partitions=2)
+    config = TrialConfig.load(secrets_dir=secrets_dir, namespace=f"{NAMESPACE}b", kafka_partitions=2)
     await ensure_topics(config, [topics.MONITORING])
     bus = Bus(config)
     records = [Outgoing(b"k", b"", []) for _ in range(3)]
