@@ -71,6 +71,7 @@ class AsyncPredictionLog:
         self._root = Path(spool)
         self._broker = Broker.find(env_file)
         self._producer: Any = None
+        self._starting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._found: list[Sender] = []
         self._info: StreamInfo | None = None
@@ -154,13 +155,14 @@ class AsyncPredictionLog:
         return True
 
     async def _started(self) -> Any:
-        if self._producer is None:
-            from aiokafka import AIOKafkaProducer
+        async with self._starting:  # the own spool and those found share one producer
+            if self._producer is None:
+                from aiokafka import AIOKafkaProducer
 
-            producer = AIOKafkaProducer(bootstrap_servers=self._broker.bootstrap, enable_idempotence=True)
-            await producer.start()
-            self._producer = producer
-        return self._producer
+                producer = AIOKafkaProducer(bootstrap_servers=self._broker.bootstrap, enable_idempotence=True)
+                await producer.start()
+                self._producer = producer
+            return self._producer
 
     async def _replace_producer(self) -> None:
         """A producer that failed is closed before another one sends."""
