@@ -47,6 +47,8 @@ VIEWS = (
     _view(
         "arrivals-by-destination", "airport", "dest", ("air_time",),
         [
+            _feature("dest_air_time_6h", AGGREGATION_MEAN, "air_time", 6),
+            _feature("dest_air_time_12h", AGGREGATION_MEAN, "air_time", 12),
             _feature("dest_air_time_24h", AGGREGATION_MEAN, "air_time", 24),
             _feature("dest_air_time_7d", AGGREGATION_MEAN, "air_time", 7 * 24),
             _feature("dest_flights_7d", AGGREGATION_COUNT, "air_time", 7 * 24),
