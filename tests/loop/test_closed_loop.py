@@ -13,14 +13,14 @@ from perennial.v1.trainer_pb2 import JOB_STATE_QUEUED, JOB_STATE_SUCCEEDED
 from tests.loop.conftest import NAME, Driver, totals
 from tests.loop.stream import HOUR, START, Hour
 
-TRAINED, CHANGED, END = 8, 14, 20
+TRAINED, CHANGED, END = 8, 12, 24
 # What a chain from a decayed block to a promotion cannot lack.
 STEPS = ["RetrainingRequested", "JobStateChanged", "ModelVersionRegistered", "RolloutStepped", "AliasMoved", "Promoted"]
 
 
 @pytest.fixture(scope="module")
 async def replayed(client: AsyncPerennial, service_process: StartService) -> tuple[Driver, dict[str, int]]:
-    """The stream from day 8 to 20, the world changing on day 14; three services die on the way. And what each death did."""
+    """The stream from day 8 to 24, the world changing on day 12; three services die on the way. And what each death did."""
     driver = Driver(client, changed_on=CHANGED)
     await driver.prepare(TRAINED)
     bitten: dict[str, int] = {}
