@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+_PIPE_WIDTH = 200
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, a document a command")]
 EnvOption = Annotated[
     Path | None, typer.Option("--env-file", help="Addresses and secrets of a platform  [default: .perennial/env, here or above]")
@@ -44,7 +45,7 @@ def show(rows: Iterable[Mapping[str, Any]], *, as_json: bool, columns: Sequence[
     table = Table(*names)
     for row in kept:
         table.add_row(*(_cell(row.get(name)) for name in names))
-    Console().print(table)
+    console().print(table)
 
 
 def show_message(message: Any, *, as_json: bool) -> None:
@@ -59,7 +60,12 @@ def show_message(message: Any, *, as_json: bool) -> None:
     table = Table(show_header=False)
     for name, value in found.items():
         table.add_row(name, _cell(value))
-    Console().print(table)
+    console().print(table)
+
+
+def console() -> Console:
+    """The terminal; wide enough for every column where nobody's window limits it."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
 def when(time: Any) -> str:
@@ -75,7 +81,7 @@ def word(kind: Any, value: int) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.6g}"
     if isinstance(value, dict):
         return ", ".join(f"{name}={_cell(item)}" for name, item in value.items())
     if isinstance(value, list):
