@@ -74,6 +74,7 @@ async def test_kills_under_load_lose_and_double_nothing(world: World, deployment
         await until(_value(partial(_more, acknowledged, before + 200)), "calls answered", 30)
         await world.serving.kill()
         await world.serving.start()
+    await until(_value(partial(_more, acknowledged, len(acknowledged) + 50)), "calls answered by the last process", 30)
     stop.set()
     await asyncio.gather(*callers)
     ledger = await all_sent(world, deployment, set(acknowledged))
