@@ -7,3 +7,6 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+# Where gRPC runs we fork only to exec; its fork handlers tear its own pollers apart meanwhile (grpcio 1.85, seen in tests).
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
