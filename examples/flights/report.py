@@ -120,7 +120,7 @@ def plot(found: Results, path: Path) -> None:
     axes.axhline(found.mae_static, color="#a33", linestyle="--", linewidth=1, label="first model left alone, mean")
     axes.set_ylabel("mean absolute error, minutes")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="lower left", ncols=4, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
